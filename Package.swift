@@ -53,12 +53,18 @@ let package = Package(
     // What operators mean; how a graph is run, loaded and judged.
     library("Operators", ["GraphIR", "TensorCore", "CKernels", "COpenBLAS"]),
     library("Execution", ["Operators", "GraphIR", "TensorCore"]),
+    library(
+      "Training",
+      [
+        "Execution", "Checkpoints", "Datasets", "Operators", "GraphIR", "Preprocessing",
+        "TensorCore", "CKernels",
+      ]),
     library("Evaluation", ["Operators", "GraphIR", "TensorCore"]),
     library(
       "Checkpoints", ["GraphIR", "Operators", "Preprocessing", "TensorCore", "CHDF5", "CSHA256"]),
 
     // The product.
-    library("Passes", ["Execution", "Operators", "GraphIR", "TensorCore"]),
+    library("Passes", ["Training", "Execution", "Operators", "GraphIR", "TensorCore"]),
     library(
       "Export",
       [
@@ -68,13 +74,19 @@ let package = Package(
       name: "clipc",
       dependencies: [
         "Checkpoints", "ClipRuntime", "Datasets", "Evaluation", "Execution", "Export", "GraphIR",
-        "ModelFormat", "Operators", "Passes", "Preprocessing", "TensorCore", "CKernels",
+        "ModelFormat", "Operators", "Passes", "Preprocessing", "TensorCore", "Training", "CKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
 
     // Tests.
     library("TestSupport", ["Operators", "GraphIR", "TensorCore"], in: "Tests/TestSupport"),
     library("RuntimeFixtures", ["ModelFormat"], in: "Tests/RuntimeFixtures"),
+    .executableTarget(
+      name: "clipc-bench",
+      dependencies: [
+        "Training", "Checkpoints", "Operators", "GraphIR", "TensorCore",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: swift),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: c),
     tests("CKernelsTests", ["CKernels"]),
     tests("TensorCoreTests", ["TensorCore", "TestSupport"]),
@@ -87,6 +99,12 @@ let package = Package(
     tests(
       "CheckpointsTests",
       ["Checkpoints", "Execution", "Preprocessing", "CHDF5", "CSHA256", "TestSupport"]),
+    .testTarget(
+      name: "TrainingTests",
+      dependencies: [
+        "Training", "Execution", "Checkpoints", "Datasets", "Preprocessing", "TestSupport",
+      ],
+      exclude: ["Resources"], swiftSettings: swift),
     tests("PassesTests", ["Passes", "Execution", "TestSupport"]),
     tests("ExportTests", ["Export", "Execution", "ClipRuntime", "ModelFormat", "TestSupport"]),
     tests("ModelFormatTests", ["ModelFormat", "RuntimeFixtures"]),

@@ -52,6 +52,7 @@ V_INLINE vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 V_INLINE vf v_subtract(vf a, vf b) { return _mm256_sub_ps(a, b); }
 V_INLINE vf v_multiply(vf a, vf b) { return _mm256_mul_ps(a, b); }
 V_INLINE vf v_divide(vf a, vf b) { return _mm256_div_ps(a, b); }
+V_INLINE vf v_square_root(vf a) { return _mm256_sqrt_ps(a); }
 V_INLINE vf v_fused(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 V_INLINE vf v_maximum(vf a, vf b) { return _mm256_max_ps(a, b); }
 V_INLINE vf v_minimum(vf a, vf b) { return _mm256_min_ps(a, b); }
@@ -170,5 +171,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_QS8W_ROWS 4
 #define F32_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1)
+#define F32_GRADIENT_ROWS 6
+#define F32_GRADIENT_VECTORS 2
+#define F32_GRADIENT_TILES(T) \
+  T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2)
 
 #endif

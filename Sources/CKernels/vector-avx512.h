@@ -34,6 +34,7 @@ V_INLINE vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 V_INLINE vf v_subtract(vf a, vf b) { return _mm512_sub_ps(a, b); }
 V_INLINE vf v_multiply(vf a, vf b) { return _mm512_mul_ps(a, b); }
 V_INLINE vf v_divide(vf a, vf b) { return _mm512_div_ps(a, b); }
+V_INLINE vf v_square_root(vf a) { return _mm512_sqrt_ps(a); }
 V_INLINE vf v_fused(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 V_INLINE vf v_maximum(vf a, vf b) { return _mm512_max_ps(a, b); }
 V_INLINE vf v_minimum(vf a, vf b) { return _mm512_min_ps(a, b); }
@@ -123,6 +124,11 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_QS8W_ROWS 12
 #define F32_QS8W_TILES(T) \
   T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4) T(7, 3) T(8, 3) T(9, 2) T(10, 2) T(11, 2) \
+  T(12, 2)
+#define F32_GRADIENT_ROWS 12
+#define F32_GRADIENT_VECTORS 2
+#define F32_GRADIENT_TILES(T) \
+  T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2) T(7, 2) T(8, 2) T(9, 2) T(10, 2) T(11, 2) \
   T(12, 2)
 
 #endif

@@ -57,6 +57,7 @@ V_INLINE vf v_add(vf a, vf b) { return vaddq_f32(a, b); }
 V_INLINE vf v_subtract(vf a, vf b) { return vsubq_f32(a, b); }
 V_INLINE vf v_multiply(vf a, vf b) { return vmulq_f32(a, b); }
 V_INLINE vf v_divide(vf a, vf b) { return vdivq_f32(a, b); }
+V_INLINE vf v_square_root(vf a) { return vsqrtq_f32(a); }
 V_INLINE vf v_fused(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 // The instructions of that name hand on not-a-number from either side.
 V_INLINE vf v_maximum(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
@@ -136,5 +137,10 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_QS8W_ROWS 4
 #define F32_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1)
+#define F32_GRADIENT_ROWS 12
+#define F32_GRADIENT_VECTORS 2
+#define F32_GRADIENT_TILES(T) \
+  T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2) T(7, 2) T(8, 2) T(9, 2) T(10, 2) T(11, 2) \
+  T(12, 2)
 
 #endif

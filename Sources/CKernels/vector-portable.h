@@ -32,6 +32,7 @@ V_INLINE vf v_add(vf a, vf b) { return a + b; }
 V_INLINE vf v_subtract(vf a, vf b) { return a - b; }
 V_INLINE vf v_multiply(vf a, vf b) { return a * b; }
 V_INLINE vf v_divide(vf a, vf b) { return a / b; }
+V_INLINE vf v_square_root(vf a) { return __builtin_sqrtf(a); }
 // a * b + c, rounded once or twice.
 V_INLINE vf v_fused(vf a, vf b, vf c) { return a * b + c; }
 // The second operand when either is not a number.
@@ -88,7 +89,8 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
   for (int i = 0; i < 16; i += 1) output[i] = sums[i];
 }
 
-// For each product, the rows of its best register tile, and all tiles as T(rows, most panels).
+// For each product, the rows of its best register tile, and all tiles as T(rows, most panels); for
+// gradients, T(rows, most vectors).
 #define QU8_QS8W_ROWS 2
 #define QU8_QS8W_TILES(T) \
   T(1, 1) T(2, 1)
@@ -98,5 +100,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_QS8W_ROWS 2
 #define F32_QS8W_TILES(T) \
   T(1, 1) T(2, 1)
+#define F32_GRADIENT_ROWS 4
+#define F32_GRADIENT_VECTORS 1
+#define F32_GRADIENT_TILES(T) \
+  T(1, 1) T(2, 1) T(3, 1) T(4, 1)
 
 #endif

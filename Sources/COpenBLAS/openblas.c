@@ -13,7 +13,6 @@ typedef void sgemm_function(int order, int transpose_a, int transpose_b, int m, 
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static sgemm_function *sgemm;
-static void (*set_threads)(int);
 static char *(*core_name)(void);
 static char error_text[256];
 
@@ -37,21 +36,20 @@ static void open_library(void) {
     snprintf(error_text, sizeof error_text, "OpenBLAS cannot be opened: %s", dlerror());
     return;
   }
-  set_threads = (void (*)(int))dlsym(library, "openblas_set_num_threads");
+  void (*set_threads)(int) = (void (*)(int))dlsym(library, "openblas_set_num_threads");
   core_name = (char *(*)(void))dlsym(library, "openblas_get_corename");
   sgemm_function *found = (sgemm_function *)dlsym(library, "cblas_sgemm");
   if (found == NULL || set_threads == NULL) {
     snprintf(error_text, sizeof error_text, "OpenBLAS lacks cblas_sgemm");
     return;
   }
+  set_threads(1);
   sgemm = found;
 }
 
-int clip_blas_open(int threads) {
+int clip_blas_open(void) {
   pthread_once(&once, open_library);
-  if (sgemm == NULL) return -1;
-  set_threads(threads);
-  return 0;
+  return sgemm == NULL ? -1 : 0;
 }
 
 const char *clip_blas_error(void) { return error_text; }

@@ -55,20 +55,9 @@ package struct Embeddings: Sendable, Equatable {
   /// The inner products with the rows of `other`, `[count, other.count]`.
   ///
   /// - Precondition: the widths agree and the matrix library is open.
-  package func similarities(to other: Embeddings) -> [Float] {
+  package func similarities(to other: Embeddings, threadCount: Int = 1) -> [Float] {
     precondition(width == other.width, "widths \(width) and \(other.width)")
-    guard count > 0, other.count > 0 else { return [] }
-    var result = [Float](repeating: 0, count: count * other.count)
-    values.withUnsafeBufferPointer { a in
-      other.values.withUnsafeBufferPointer { b in
-        result.withUnsafeMutableBufferPointer { c in
-          guard let a = a.baseAddress, let b = b.baseAddress, let c = c.baseAddress else { return }
-          Matrix.multiplyTransposed(
-            m: count, n: other.count, k: width, a, stride: width, b, stride: width, beta: 0, c,
-            stride: other.count)
-        }
-      }
-    }
-    return result
+    return Matrix.productTransposed(
+      m: count, n: other.count, k: width, values, other.values, threadCount: threadCount)
   }
 }

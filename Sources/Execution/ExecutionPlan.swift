@@ -9,8 +9,10 @@ struct ExecutionPlan {
   private let requestIndex: [Int]
   private let byteCounts: [Int]
 
-  /// Plans `graph` with each symbol's number.
-  init(_ graph: Graph, symbols: [String: Int]) throws(ExecutionError) {
+  /// Plans `graph` with each symbol's number; the values in `placed` have memory of their own.
+  init(
+    _ graph: Graph, symbols: [String: Int], realByteCount: Int, placed: Set<Value>
+  ) throws(ExecutionError) {
     self.symbols = symbols
     var shapes: [[Int]] = []
     var byteCounts: [Int] = []
@@ -22,7 +24,7 @@ struct ExecutionPlan {
         throw .unbound(value: graph.name(of: value), type: "\(type)")
       }
       shapes.append(shape)
-      byteCounts.append(count * type.dtype.byteCount)
+      byteCounts.append(count * (type.dtype == .float32 ? realByteCount : type.dtype.byteCount))
     }
     var lastSteps = [Int](repeating: 0, count: graph.values.count)
     for (step, node) in graph.nodes.enumerated() {
@@ -35,7 +37,7 @@ struct ExecutionPlan {
     var requests: [MemoryPlan.Request] = []
     var requestIndex = [Int](repeating: -1, count: graph.values.count)
     for (step, node) in graph.nodes.enumerated() {
-      for output in node.outputs {
+      for output in node.outputs where !placed.contains(output) {
         let index = Int(output.index)
         requestIndex[index] = requests.count
         requests.append(

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 @Suite struct MetricsTests {
-  init() throws { try Matrix.open(threadCount: 1) }
+  init() throws { try Matrix.open() }
 
   func unit(_ count: Int, of width: Int) -> Embeddings {
     var values = [Float](repeating: 0, count: count * width)

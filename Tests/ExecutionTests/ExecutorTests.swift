@@ -14,7 +14,7 @@ import Testing
     let extents = RandomCLIP()
     let graph = try extents.graph(seed: 2)
     let fast = try Executor(graph, threadCount: 2)
-    let slow = try Executor(graph, usesDefinitions: true)
+    let slow = try Executor(graph, arithmetic: .definitions)
     let inputs = extents.inputs(seed: 3, items: 3)
     for name in ["image_embeds", "text_embeds"] {
       #expect(largestDifference(try run(fast, inputs, name), try run(slow, inputs, name)) < 2e-6)

@@ -71,7 +71,7 @@ func evaluate<Element: FloatingElement>(
 }
 
 @Suite struct FastPathTests {
-  init() throws { try Matrix.open(threadCount: 2) }
+  init() throws { try Matrix.open() }
 
   @Test(arguments: OperatorCase.all)
   func agreesWithDefinitionInDouble(_ testCase: OperatorCase) throws {

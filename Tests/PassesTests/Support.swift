@@ -55,6 +55,6 @@ struct FixedBatches: BatchSource {
 
 /// Both outputs of `graph` by the operators' definitions, one after the other.
 func outputs(_ graph: Graph, _ inputs: [String: Tensor]) throws -> [Float] {
-  let results = try Executor(graph, usesDefinitions: true).run(inputs)
+  let results = try Executor(graph, arithmetic: .definitions).run(inputs)
   return ["image_embeds", "text_embeds"].flatMap { results[$0]?.elements(of: Float.self) ?? [] }
 }

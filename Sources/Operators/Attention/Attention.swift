@@ -134,3 +134,11 @@ extension Attention: PrunableOp {
     return links
   }
 }
+
+extension Attention: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    try builder.addNode(AttentionGradient(of: self), node.inputs + [node.gradient])
+  }
+}

@@ -45,3 +45,11 @@ extension Add: PrunableOp {
     elementwiseLinks(inputs, operands: 2)
   }
 }
+
+extension Add: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    [node.gradient, node.gradient]
+  }
+}

@@ -45,3 +45,11 @@ extension GELU: PrunableOp {
     elementwiseLinks(inputs)
   }
 }
+
+extension GELU: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    [try builder.add(ActivationGradient(of: .gelu), node.inputs[0], node.gradient)]
+  }
+}

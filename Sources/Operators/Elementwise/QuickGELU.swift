@@ -47,3 +47,11 @@ extension QuickGELU: PrunableOp {
     elementwiseLinks(inputs)
   }
 }
+
+extension QuickGELU: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    [try builder.add(ActivationGradient(of: .quickGELU), node.inputs[0], node.gradient)]
+  }
+}

@@ -54,17 +54,17 @@ extension Linear: AcceleratedOp {
     let hasBias = inputs.count == 3
     guard let y = outputs.pointer(0, of: Float.self).baseAddress, rows * out > 0 else { return }
     if hasBias, let bias = inputs.pointer(2, of: Float.self).baseAddress {
-      for row in 0..<rows { (y + row * out).update(from: bias, count: out) }
+      forEachRange(
+        of: rows, threadCount: outputs.threadCount, minimumCount: 1 << 10
+      ) { range in
+        for row in range { (y + row * out).update(from: bias, count: out) }
+      }
     }
-    guard width > 0, let x = inputs.pointer(0, of: Float.self).baseAddress,
-      let weight = inputs.pointer(1, of: Float.self).baseAddress
-    else {
-      if !hasBias { y.update(repeating: 0, count: rows * out) }
-      return
-    }
-    Matrix.multiplyTransposed(
-      m: rows, n: out, k: width, x, stride: width, weight, stride: width, beta: hasBias ? 1 : 0,
-      y, stride: out)
+    Matrix.multiply(
+      m: rows, n: out, k: width, MatrixView(inputs.pointer(0, of: Float.self), stride: width),
+      MatrixView(inputs.pointer(1, of: Float.self), stride: width, isTransposed: true),
+      accumulates: hasBias, into: outputs.pointer(0, of: Float.self),
+      threadCount: outputs.threadCount)
   }
 }
 
@@ -81,4 +81,21 @@ extension Linear: PrunableOp {
 extension Linear: QuantizableOp {
   package var weightInputs: [Int] { [1] }
   package var activationInputs: [Int] { [0] }
+}
+
+extension Linear: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    let gradient = node.gradient
+    var gradients: [Value?] = [
+      node.isWanted[0] ? try builder.add(LinearTransposed(), gradient, node.inputs[1]) : nil,
+      node.isWanted[1] ? try builder.add(ContractLeading(), gradient, node.inputs[0]) : nil,
+    ]
+    if node.inputs.count == 3 {
+      gradients.append(
+        node.isWanted[2] ? try builder.add(Sum(over: .leading), gradient) : nil)
+    }
+    return gradients
+  }
 }

@@ -41,3 +41,19 @@ extension L2Normalize: PrunableOp {
       + [AxisLink([.input(0, last), .output(0, last)], isNormalized: true)]
   }
 }
+
+extension L2Normalize: AcceleratedOp {}
+
+extension L2Normalize: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    let (x, y, g) = (node.inputs[0], node.outputs[0], node.gradient)
+    let square = try builder.add(Sum(over: .last), try builder.product(x, x))
+    let inverse = try builder.add(ReciprocalSquareRoot(), square)
+    let along = try builder.add(Sum(over: .last), try builder.product(y, g))
+    let parallel = try builder.product(y, try builder.add(Broadcast(over: .last), along, y))
+    let across = try builder.difference(g, parallel)
+    return [try builder.product(across, try builder.add(Broadcast(over: .last), inverse, y))]
+  }
+}

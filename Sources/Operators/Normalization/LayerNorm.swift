@@ -83,3 +83,12 @@ extension LayerNorm: PrunableOp {
     return leading + [AxisLink(normalized, isNormalized: true)]
   }
 }
+
+extension LayerNorm: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    try builder.addNode(
+      LayerNormGradient(epsilon: epsilon), [node.inputs[0], node.gradient, node.inputs[1]])
+  }
+}

@@ -70,3 +70,18 @@ extension FakeQuantize: PrunableOp {
     elementwiseLinks(inputs)
   }
 }
+
+extension FakeQuantize: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    // Clipped activations learn nothing: the piecewise linear estimator of arXiv:2206.06501.
+    let codes = parameters
+    let margin = codes.scale / 2
+    return [
+      try builder.add(
+        Gate(codes.value(of: codes.lowest) - margin, codes.value(of: 255) + margin),
+        node.inputs[0], node.gradient)
+    ]
+  }
+}

@@ -63,3 +63,15 @@ extension AddPositions: PrunableOp {
     ]
   }
 }
+
+extension AddPositions: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    let rows = builder.graph.tensorType(of: node.inputs[1]).extents[0].fixedCount ?? 0
+    return [
+      node.gradient,
+      node.isWanted[1] ? try builder.add(SumPositions(rowCount: rows), node.gradient) : nil,
+    ]
+  }
+}

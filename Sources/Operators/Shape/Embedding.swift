@@ -55,3 +55,15 @@ extension Embedding: QuantizableOp {
   package var weightInputs: [Int] { [1] }
   package var activationInputs: [Int] { [] }
 }
+
+extension Embedding: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    guard node.isWanted[1] else { return [nil, nil] }
+    let rows = builder.graph.tensorType(of: node.inputs[1]).extents[0].fixedCount ?? 0
+    return [
+      nil, try builder.add(EmbeddingGradient(rowCount: rows), node.inputs[0], node.gradient),
+    ]
+  }
+}

@@ -54,3 +54,17 @@ extension PrependToken: PrunableOp {
     ]
   }
 }
+
+extension PrependToken: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    var gradients: [Value?] = [nil, nil]
+    if node.isWanted[0] { gradients[0] = try builder.add(DropFirstToken(), node.gradient) }
+    if node.isWanted[1] {
+      let first = try builder.add(SelectToken(index: 0), node.gradient)
+      gradients[1] = try builder.add(Sum(over: .leading), first)
+    }
+    return gradients
+  }
+}

@@ -88,3 +88,11 @@ extension SelectEndToken: PrunableOp {
     ]
   }
 }
+
+extension SelectEndToken: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    [try builder.add(PlaceEndToken(rule: rule), node.gradient, node.inputs[1]), nil]
+  }
+}

@@ -54,3 +54,12 @@ extension SelectToken: PrunableOp {
     [AxisLink([.input(0, 0), .output(0, 0)]), AxisLink([.input(0, 2), .output(0, 1)])]
   }
 }
+
+extension SelectToken: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    let tokens = builder.graph.tensorType(of: node.inputs[0]).extents[1].fixedCount ?? 1
+    return [try builder.add(PlaceToken(at: index, of: tokens), node.gradient)]
+  }
+}

@@ -79,3 +79,14 @@ extension UnfoldPatches: PrunableOp {
     [AxisLink([.input(0, 0), .output(0, 0)])]
   }
 }
+
+extension UnfoldPatches: DifferentiableOp {
+  package func pullback(
+    _ node: Pullback, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [Value?] {
+    guard node.isWanted[0] else { return [nil] }
+    let extents = builder.graph.tensorType(of: node.inputs[0]).extents.map { $0.fixedCount ?? 0 }
+    let fold = FoldPatches(patchSize: patchSize, height: extents[2], width: extents[3])
+    return [try builder.add(fold, node.gradient)]
+  }
+}

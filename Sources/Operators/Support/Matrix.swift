@@ -1,10 +1,32 @@
 import COpenBLAS
 
+/// A row-major matrix that a product reads.
+struct MatrixView {
+  /// The first row, as stored.
+  let elements: UnsafeBufferPointer<Float>
+  /// Elements between the starts of two stored rows.
+  let stride: Int
+  /// Whether the stored rows are the columns of the matrix.
+  let isTransposed: Bool
+
+  /// Views `elements`.
+  init(_ elements: UnsafeBufferPointer<Float>, stride: Int, isTransposed: Bool = false) {
+    self.elements = elements
+    self.stride = stride
+    self.isTransposed = isTransposed
+  }
+
+  /// The place of row `row` of the matrix, of column `column` where that is a stored row.
+  func offset(row: Int, column: Int) -> Int {
+    isTransposed ? column * stride + row : row * stride + column
+  }
+}
+
 /// Matrix products in float32 by OpenBLAS.
 package enum Matrix {
   /// Opens the library, or says why it cannot be opened.
-  package static func open(threadCount: Int) throws(MatrixLibraryError) {
-    guard clip_blas_open(Int32(threadCount)) == 0 else {
+  package static func open() throws(MatrixLibraryError) {
+    guard clip_blas_open() == 0 else {
       throw MatrixLibraryError(description: String(cString: clip_blas_error()))
     }
   }
@@ -12,14 +34,51 @@ package enum Matrix {
   /// The kernel set that the library uses, such as `SkylakeX`.
   package static var kernelSet: String { String(cString: clip_blas_core()) }
 
-  /// `c = a * bᵀ + beta * c` for row-major `a` `[m, k]`, `b` `[n, k]` and `c` `[m, n]`.
-  package static func multiplyTransposed(
-    m: Int, n: Int, k: Int, alpha: Float = 1, _ a: UnsafePointer<Float>, stride lda: Int,
-    _ b: UnsafePointer<Float>, stride ldb: Int, beta: Float,
-    _ c: UnsafeMutablePointer<Float>, stride ldc: Int
+  /// `a bᵀ` for row-major `a` `[m, k]` and `b` `[n, k]`: `[m, n]`.
+  package static func productTransposed(
+    m: Int, n: Int, k: Int, _ a: [Float], _ b: [Float], threadCount: Int = 1
+  ) -> [Float] {
+    var c = [Float](repeating: 0, count: m * n)
+    a.withUnsafeBufferPointer { a in
+      b.withUnsafeBufferPointer { b in
+        c.withUnsafeMutableBufferPointer { c in
+          multiply(
+            m: m, n: n, k: k, MatrixView(a, stride: k),
+            MatrixView(b, stride: k, isTransposed: true), into: c, threadCount: threadCount)
+        }
+      }
+    }
+    return c
+  }
+
+  /// `c = a b`, or `c += a b`, for `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`.
+  ///
+  /// The library runs on one thread; the rows or columns of `c` are divided here, so that its
+  /// threads never compete with ours and the bits depend on the counts alone.
+  static func multiply(
+    m: Int, n: Int, k: Int, _ a: MatrixView, _ b: MatrixView, accumulates: Bool = false,
+    into c: UnsafeMutableBufferPointer<Float>, threadCount: Int
   ) {
-    clip_blas_sgemm(
-      0, 1, Int64(m), Int64(n), Int64(k), alpha, a, Int64(lda), b, Int64(ldb), beta, c, Int64(ldc))
+    guard m > 0, n > 0, let target = c.baseAddress else { return }
+    guard k > 0, let left = a.elements.baseAddress, let right = b.elements.baseAddress else {
+      if !accumulates { target.update(repeating: 0, count: m * n) }
+      return
+    }
+    let threads = m * n * k < 1 << 18 ? 1 : threadCount
+    let splitsRows = m >= n
+    // Whole panels of the library's kernels on every thread.
+    let panel = 16
+    let panelCount = ((splitsRows ? m : n) + panel - 1) / panel
+    forEachRange(of: panelCount, threadCount: threads) { range in
+      let start = range.lowerBound * panel
+      let end = min(range.upperBound * panel, splitsRows ? m : n)
+      let (row, column) = splitsRows ? (start, 0) : (0, start)
+      clip_blas_sgemm(
+        a.isTransposed ? 1 : 0, b.isTransposed ? 1 : 0, Int64(splitsRows ? end - start : m),
+        Int64(splitsRows ? n : end - start), Int64(k), 1, left + a.offset(row: row, column: 0),
+        Int64(a.stride), right + b.offset(row: 0, column: column), Int64(b.stride),
+        accumulates ? 1 : 0, target + row * n + column, Int64(n))
+    }
   }
 }
 

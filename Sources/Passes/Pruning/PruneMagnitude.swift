@@ -48,7 +48,6 @@ package struct PruneMagnitude: Pass {
     let report = PruningReport(before: before, after: after, towers: options.tower.towers)
     for line in report.lines { context.report(.note(line)) }
     context.report(.result(report))
-    context.report(.result(report))
     return after
   }
 

@@ -38,7 +38,7 @@ struct Eval: Command {
     let dataset = try Dataset.open(
       path: data, classesFile: classes, imageColumn: imageColumn, captionColumn: captionColumn)
     dataset.warnings.forEach(Terminal.warn)
-    try Matrix.open(threadCount: common.threads)
+    try Matrix.open()
     let prompts = try templates.map { try Prompts(file: $0) } ?? .standard
     let start = ContinuousClock.now
     let figure: EvalFigure =

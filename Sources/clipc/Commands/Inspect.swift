@@ -163,7 +163,7 @@ struct Inspect: Command {
 
   /// The kernel set that the matrix library uses here.
   private var matrixKernels: String {
-    do { try Matrix.open(threadCount: common.threads) } catch { return "absent" }
+    do { try Matrix.open() } catch { return "absent" }
     return Matrix.kernelSet
   }
 

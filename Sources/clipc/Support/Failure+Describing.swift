@@ -7,6 +7,7 @@ import GraphIR
 import ModelFormat
 import Passes
 import Preprocessing
+import Training
 
 extension Failure {
   /// The sentence and exit code for an error of a library.
@@ -23,6 +24,16 @@ extension Failure {
     case let error as ExecutionError: self.init(.malformedInput, error.description)
     case let error as GraphError: self.init(.malformedInput, error.description)
     case let error as RuntimeError: self.init(.malformedInput, error.description)
+    case let error as TrainingError: self.init(.malformedInput, error.description)
+    case let error as TrainingStateError: self.init(.malformedInput, error.description)
+    case let error as TrainingLogError:
+      if case .file = error {
+        self.init(.output, error.description)
+      } else {
+        self.init(.malformedInput, error.description)
+      }
+    case let error as LossMixtureError: self.init(.usage, error.description)
+    case let error as ReinforcementError: self.init(.malformedInput, error.description)
     case let error as ContainerError: self.init(.malformedInput, error.description)
     default: self.init(.fault, "\(error)")
     }

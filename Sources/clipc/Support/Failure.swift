@@ -11,6 +11,8 @@ struct Failure: Error, CustomStringConvertible {
     case missingInput = 66
     case fault = 70
     case output = 73
+    /// As shells report a process that Ctrl-C ended.
+    case interrupted = 130
   }
 
   let kind: Kind

@@ -45,6 +45,15 @@ final class OpenedModel {
     hash = { try SHA256.hash(fileAt: weightsPath) }
   }
 
+  /// Holds a model that is in no file; messages call it `name`.
+  init(_ model: CLIPModel, name: String) {
+    path = name
+    content = .graph(model)
+    kind = "clipc-model"
+    fileByteCount = 0
+    hash = { "" }
+  }
+
   /// SHA-256 of the model file, or of a checkpoint's weights file, in hexadecimal.
   func sha256() throws -> String { try hash() }
 

@@ -23,33 +23,40 @@ enum Terminal {
 final class Progress {
   private let stage: String
   private let total: Int?
+  private let unit: String
+  private var first: Int?
   private let start = ContinuousClock.now
   private var lastDrawn: ContinuousClock.Instant?
 
   /// Starts a bar for `total` items, or a counter where the total is unknown.
-  init(_ stage: String, total: Int?) {
+  init(_ stage: String, total: Int?, unit: String = "") {
     self.stage = stage
     self.total = total
+    self.unit = unit.isEmpty ? "" : " \(unit)"
   }
 
-  /// Draws that `done` items are done, at most ten times a second.
-  func update(_ done: Int) {
+  /// Draws that `done` items are done, and a note, at most ten times a second.
+  func update(_ done: Int, note: String? = nil) {
     guard Terminal.isInteractive else { return }
+    // What a resumed run had done before says nothing of the rate.
+    let first = first ?? max(done - 1, 0)
+    self.first = first
     let now = ContinuousClock.now
     if let lastDrawn, now - lastDrawn < .milliseconds(100), done != total { return }
     lastDrawn = now
     let seconds = max(1e-9, (now - start) / .seconds(1))
-    let rate = Double(done) / seconds
+    let rate = Double(done - first) / seconds
     var line = "\r\u{1B}[K\(stage) "
     if let total, total > 0 {
       let filled = min(24, 24 * done / total)
       line += "[" + String(repeating: "#", count: filled)
       line += String(repeating: ".", count: 24 - filled) + "] \(done)/\(total)"
       let left = rate > 0 ? Int((Double(total - done) / rate).rounded(.up)) : 0
-      line += String(format: "  %.1f/s  %d:%02d left", rate, left / 60, left % 60)
+      line += String(format: "  %.1f%@/s  %d:%02d left", rate, unit, left / 60, left % 60)
     } else {
-      line += String(format: "%d  %.1f/s", done, rate)
+      line += String(format: "%d  %.1f%@/s", done, rate, unit)
     }
+    if let note { line += "  \(note)" }
     FileHandle.standardError.write(Data(line.utf8))
   }
 

@@ -9,7 +9,7 @@ struct ZeroShot {
     _ names: [String], templates: Prompts, _ inputs: ModelInputs
   ) throws -> Embeddings {
     let width = inputs.encoder.embeddingWidth
-    try Matrix.open(threadCount: inputs.threadCount)
+    try Matrix.open()
     let prompts = names.flatMap { templates.prompts(for: $0) }
     let rows = Embeddings(
       width: width, values: try inputs.encoder.encodeTexts(try inputs.tokenIDs(prompts)))

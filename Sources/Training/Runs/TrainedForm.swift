@@ -1,0 +1,47 @@
+import GraphIR
+import TensorCore
+
+/// A student as it is trained: its graph, which of its parameters change, and how.
+package protocol TrainedForm {
+  /// The graph that is trained; it computes `image_embeds` and `text_embeds`.
+  var graph: Graph { get }
+
+  /// The float32 parameters of ``graph`` that follow the run's learning rate.
+  var weights: [String] { get }
+
+  /// Parameters of ``graph`` with a fixed learning rate of their own, such as masks and multipliers;
+  /// a negative rate climbs.
+  var controls: [(name: String, rate: Double)] { get }
+
+  /// Adds a scalar that joins the loss, such as a price of size; nil for none.
+  func penalty(_ builder: inout GraphBuilder) throws(GraphError) -> Value?
+
+  /// Values of ``graph`` that the log shows at every step, each a scalar.
+  var shown: [(label: String, value: String)] { get }
+
+  /// Inputs of ``graph`` beside pixels and ids, such as noise, decided by seed and step alone.
+  func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor]
+
+  /// Changes the gradients of the weights before they are clipped and used.
+  func prepare(gradients: ParameterBlock)
+
+  /// Restores after an update what has to hold, such as bounds.
+  func constrain(weights: ParameterBlock, controls: ParameterBlock)
+
+  /// The student's graph with what was trained.
+  func result(weights: ParameterBlock, controls: ParameterBlock) throws(GraphError) -> Graph
+}
+
+extension TrainedForm {
+  package var controls: [(name: String, rate: Double)] { [] }
+
+  package func penalty(_ builder: inout GraphBuilder) throws(GraphError) -> Value? { nil }
+
+  package var shown: [(label: String, value: String)] { [] }
+
+  package func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor] { [:] }
+
+  package func prepare(gradients: ParameterBlock) {}
+
+  package func constrain(weights: ParameterBlock, controls: ParameterBlock) {}
+}

@@ -1,0 +1,99 @@
+import Execution
+import GraphIR
+import Operators
+import TensorCore
+
+/// The graph of a whole step: both models, the losses and the gradients.
+package struct TrainingGraph: Sendable {
+  /// The graph; ``outputs`` are its values that a step asks for.
+  package let graph: Graph
+  /// The value of the loss.
+  package let loss: String
+  /// The value of each term of the mixture, without its weight.
+  package let terms: [String]
+  /// The student's embeddings of images and of texts.
+  package let embeddings: (image: String, text: String)
+  /// The value that holds each trained parameter's gradient, by the parameter's name.
+  package let gradients: [String: String]
+  /// Parameters that the objective added and trains.
+  package let added: [(name: String, tensor: Tensor)]
+
+  /// Builds the graph.
+  ///
+  /// - Parameters:
+  ///   - form: the student.
+  ///   - objective: what is minimized.
+  ///   - recomputes: whether the backward half computes the insides of blocks anew.
+  /// - Throws: ``GraphError`` when the models or the losses do not fit together.
+  package init(
+    _ form: any TrainedForm, _ objective: Objective, recomputes: Bool
+  ) throws(GraphError) {
+    let student = try form.graph.pairEmbeddings()
+    var builder = GraphBuilder(form.graph, scope: "loss")
+    let teacher = try Self.addTeacher(objective.teacher, like: student, &builder)
+    let operands = try objective.operands(student: student, teacher: teacher, &builder)
+    let (mixture, terms) = try objective.losses.value(of: operands, &builder)
+    var total = mixture
+    if let penalty = try form.penalty(&builder) { total = try builder.sum(total, penalty) }
+    var names = form.weights + form.controls.map(\.name)
+    var added: [(name: String, tensor: Tensor)] = []
+    for (name, isTrained) in [
+      (TrainingName.projection, true), (TrainingName.logitScale, objective.trainsScale),
+    ] where isTrained {
+      guard let tensor = builder.graph.parameter(named: name)?.tensor else { continue }
+      guard !names.contains(name) else { continue }
+      names.append(name)
+      added.append((name, tensor))
+    }
+    var graph = builder.graph
+    let values = names.compactMap { graph.value(named: $0) }
+    let kept = recomputes ? Self.blockValues(of: form.graph) : nil
+    let made = try graph.addGradients(of: total, withRespectTo: values, keeping: kept)
+    var gradients: [String: String] = [:]
+    var taken = Set<Value>()
+    builder = GraphBuilder(graph, scope: "gradient")
+    for (name, value) in zip(names, made) {
+      guard var value else { continue }
+      // Every gradient is left in memory of its own.
+      if !taken.insert(value).inserted { value = try builder.add(Scale(by: 1), value) }
+      gradients[name] = builder.graph.name(of: value)
+    }
+    graph = builder.graph
+    self.graph = graph
+    loss = graph.name(of: total)
+    self.terms = terms.map { graph.name(of: $0) }
+    embeddings = (graph.name(of: student.image), graph.name(of: student.text))
+    self.gradients = gradients
+    self.added = added
+  }
+
+  static func addTeacher(
+    _ teacher: Objective.Teacher, like student: PairEmbeddings, _ builder: inout GraphBuilder
+  ) throws(GraphError) -> PairEmbeddings? {
+    let prefix = TrainingName.teacherPrefix
+    switch teacher {
+    case .none: return nil
+    case .graph(let graph):
+      let own = try graph.pairEmbeddings()
+      return try own.mapped(by: try builder.graph.merge(graph, prefix: prefix))
+    case .stored(let width):
+      let images = builder.graph.tensorType(of: student.image).extents[0]
+      let texts = builder.graph.tensorType(of: student.text).extents[0]
+      let image = try builder.graph.addInput(
+        prefix + "image_embeds", TensorType(.float32, [images, .fixed(width)]))
+      let text = try builder.graph.addInput(
+        prefix + "text_embeds", TensorType(.float32, [texts, .fixed(width)]))
+      return PairEmbeddings(image: image, text: text, rawImage: image, rawText: text)
+    }
+  }
+
+  /// The results of the blocks of both towers, between which activations can be computed anew.
+  static func blockValues(of graph: Graph) -> Set<Value> {
+    Set(
+      graph.nodes.compactMap { node in
+        let parts = node.name.split(separator: ".")
+        let isBlock = parts.count == 3 && parts[1] == "layers" && Int(parts[2]) != nil
+        return isBlock || node.name.hasSuffix(".embeddings") ? node.outputs[0] : nil
+      })
+  }
+}

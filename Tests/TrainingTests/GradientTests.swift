@@ -1,0 +1,155 @@
+import Execution
+import GraphIR
+import Operators
+import TensorCore
+import Testing
+import Training
+
+/// Every operator's gradient against differences of its definition, in float64.
+@Suite struct GradientTests {
+  /// The case as a scalar: the sum of the products of its results with random constants.
+  private func make(
+    _ testCase: GradientCase
+  ) throws -> (scalar: ScalarGraph, operands: [Value], constants: [Value]) {
+    var scalar = ScalarGraph(seed: 11)
+    var all: [Value] = []
+    var operands: [Value] = []
+    for (index, operand) in testCase.operands.enumerated() {
+      let value = try scalar.addInput("x.\(index)", operand)
+      all.append(value)
+      if operand.kind.isDifferentiated { operands.append(value) }
+    }
+    let results = try scalar.graph.addNode("y", testCase.op, all)
+    let constants = try scalar.contract(results, "r")
+    return (scalar, operands, constants)
+  }
+
+  @Test(arguments: GradientCase.all)
+  func gradientsAreTheDerivatives(_ testCase: GradientCase) throws {
+    let (scalar, operands, _) = try make(testCase)
+    let error = try scalar.deviation(of: operands)
+    #expect(error <= testCase.tolerance, "\(error)")
+  }
+
+  /// The gradient of an operator is made of operators with gradients, all of them right.
+  @Test(arguments: GradientCase.all)
+  func gradientsOfGradientsAreTheDerivatives(_ testCase: GradientCase) throws {
+    var (scalar, operands, constants) = try make(testCase)
+    let first = try #require(scalar.scalar)
+    let gradients = try scalar.graph.addGradients(of: first, withRespectTo: operands)
+    let made = gradients.compactMap { $0 }
+    if made.isEmpty {
+      // Flat where it is differentiable: there is nothing to differentiate again.
+      #expect(testCase.op is Fill || testCase.op is IsPositive)
+      return
+    }
+    constants += try scalar.contract(made, "s")
+    let error = try scalar.deviation(of: operands + constants)
+    #expect(error <= 4 * testCase.tolerance, "\(error)")
+  }
+
+  @Test func everyOperatorIsChecked() {
+    let checked = Set(GradientCase.all.map { type(of: $0.op).name })
+    #expect(checked.isDisjoint(with: GradientCase.estimators))
+    #expect(checked.union(GradientCase.estimators) == Set(OperatorRegistry.standard.names))
+  }
+
+  @Test func whatDoesNotMatterHasNoGradient() throws {
+    var graph = Graph()
+    let x = try graph.addInput("x", TensorType(.float32, shape: [3]))
+    let unused = try graph.addInput("unused", TensorType(.float32, shape: [3]))
+    let sum = try graph.add("sum", Sum(over: .all), x)
+    let gradients = try graph.addGradients(of: sum, withRespectTo: [unused, x, sum])
+    #expect(gradients[0] == nil && gradients[1] != nil && gradients[2] != nil)
+  }
+
+  @Test func onlyScalarsAreDifferentiated() throws {
+    var graph = Graph()
+    let x = try graph.addInput("x", TensorType(.float32, shape: [1]))
+    let y = try graph.add("y", Exponential(), x)
+    #expect(throws: GraphError.self) { try graph.addGradients(of: y, withRespectTo: [x]) }
+    let before = graph.nodes.count
+    #expect(throws: GraphError.self) {
+      try graph.addGradients(
+        of: [(y, try graph.add("sum", Sum(over: .all), y))], withRespectTo: [x])
+    }
+    #expect(graph.nodes.count == before + 1, "a graph stays as it was when differentiation fails")
+  }
+}
+
+/// Operators whose gradient is an estimator: its rule, not the derivative, which is zero.
+///
+/// - Source: Sakr et al., arXiv:2206.06501.
+@Suite struct EstimatorTests {
+  /// The gradient of `Σ op(x, ...) * g` with respect to `x`, for 200 numbers around the grid.
+  private func gradient(
+    _ op: any Op, _ others: [(name: String, tensor: Tensor)], _ shape: [Int], scale: Double
+  ) throws -> (x: [Double], g: [Double], gradient: [Double]) {
+    var random = SplitMix64(seed: 5)
+    let count = shape.reduce(1, *)
+    let x = (0..<count).map { _ in random.nextNormal() * scale }
+    let g = (0..<count).map { _ in random.nextNormal() }
+    var inputs = ["x": Tensor(shape: shape, x), "g": Tensor(shape: shape, g)]
+    var graph = Graph()
+    var operands = [try graph.addInput("x", TensorType(.float32, shape: shape))]
+    for (name, tensor) in others {
+      inputs[name] = tensor
+      operands.append(try graph.addInput(name, TensorType(.float32, shape: tensor.shape)))
+    }
+    let gradient = try graph.addInput("g", TensorType(.float32, shape: shape))
+    let y = try #require(graph.addNode("y", op, operands).first)
+    let found = try graph.addGradients(of: [(y, gradient)], withRespectTo: operands)
+    #expect(found.dropFirst().allSatisfy { $0 == nil }, "scales are computed, not learned")
+    let name = graph.name(of: try #require(found[0]))
+    let result = try Executor(graph, outputs: [name], arithmetic: .float64).run(inputs)
+    return (x, g, try #require(result[name]).elements(of: Double.self))
+  }
+
+  /// Activations: whole inside the grid, nothing where they are clipped.
+  @Test(arguments: [(0, 0), (128, 1), (40, 0)] as [(UInt8, UInt8)])
+  func clippedActivationsLearnNothing(_ zeroPoint: UInt8, _ lowest: UInt8) throws {
+    let codes = ActivationQuantization(scale: 0.01, zeroPoint: zeroPoint, lowest: lowest)
+    let (x, g, found) = try gradient(FakeQuantize(parameters: codes), [], [200], scale: 2)
+    var clippedCount = 0
+    for index in x.indices {
+      let code = (x[index] / Double(codes.scale)).rounded() + Double(zeroPoint)
+      let isClipped = code < Double(lowest) || code > 255
+      clippedCount += isClipped ? 1 : 0
+      #expect(found[index] == (isClipped ? 0 : g[index]), "\(x[index])")
+    }
+    #expect(clippedCount > 20 && clippedCount < 180)
+  }
+
+  /// Weights: whole inside the grid, shrunk by `s / |w|` where they are clipped.
+  @Test(arguments: [2, 4, 8])
+  func clippedWeightsLearnByTheirMagnitude(_ bitCount: Int) throws {
+    let largest = Double((1 << (bitCount - 1)) - 1)
+    let scales = [0.5, 1.0, 1.5, 3.0].map { $0 / largest }
+    let (w, g, found) = try gradient(
+      FakeQuantizeWeight(bitCount: bitCount), [("scales", Tensor(shape: [4], scales))],
+      [4, 10, 5], scale: 1.5)
+    var clippedCount = 0
+    for index in w.indices {
+      let limit = scales[index / 50] * largest
+      let isClipped = abs(w[index]) > limit
+      clippedCount += isClipped ? 1 : 0
+      let expected = isClipped ? g[index] * limit / abs(w[index]) : g[index]
+      #expect(abs(found[index] - expected) <= 1e-14 * abs(g[index]), "\(w[index])")
+    }
+    #expect(clippedCount > 20 && clippedCount < 180)
+  }
+
+  /// The estimator is linear in what arrives, and its gradient the estimator again.
+  @Test func magnitudeAwareGateIsItsOwnAdjoint() throws {
+    var scalar = ScalarGraph(seed: 4)
+    let w = try scalar.addInput("w", GradientOperand([3, 5], .clear(of: [])))
+    let scales = try scalar.addInput("scales", GradientOperand([3], .constants))
+    let g = try scalar.addInput("g", GradientOperand([3, 5]))
+    let y = try scalar.graph.add("y", MagnitudeAwareGate(bitCount: 2), w, scales, g)
+    try scalar.contract([y], "r")
+    #expect(try scalar.deviation(of: [g]) <= 1e-10)
+    let found = try scalar.graph.addGradients(
+      of: try #require(scalar.scalar), withRespectTo: [w, scales])
+    #expect(found == [nil, nil])
+  }
+}
