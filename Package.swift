@@ -105,7 +105,7 @@ let package = Package(
         "Training", "Execution", "Checkpoints", "Datasets", "Preprocessing", "TestSupport",
       ],
       exclude: ["Resources"], swiftSettings: swift),
-    tests("PassesTests", ["Passes", "Execution", "TestSupport"]),
+    tests("PassesTests", ["Passes", "Training", "Execution", "Operators", "TestSupport"]),
     tests("ExportTests", ["Export", "Execution", "ClipRuntime", "ModelFormat", "TestSupport"]),
     tests("ModelFormatTests", ["ModelFormat", "RuntimeFixtures"]),
     tests(

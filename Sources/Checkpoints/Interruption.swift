@@ -25,6 +25,11 @@ package enum Interruption {
     _ = path.load(ordering: .relaxed)
     _ = isDeferred.load(ordering: .relaxed)
     _ = wasAsked.load(ordering: .relaxed)
+    // Who starts us from a thread that takes no signals does not mean us to take none.
+    var ours = sigset_t()
+    sigemptyset(&ours)
+    for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&ours, number) }
+    sigprocmask(SIG_UNBLOCK, &ours, nil)
     for number in [SIGINT, SIGTERM, SIGHUP] {
       let former = signal(number) { number in
         if Interruption.isDeferred.load(ordering: .relaxed),

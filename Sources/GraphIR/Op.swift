@@ -92,6 +92,14 @@ package protocol PrunableOp: Op {
   func axisLinks(inputs: [TensorType], outputs: [TensorType]) -> [AxisLink]
 }
 
+/// An operation that computes each row, along the last axis, from the same row of its operands.
+///
+/// Rows that nothing reads then need not be computed.
+package protocol RowwiseOp: Op {
+  /// The inputs that have a row for each row of the result; the others serve all rows.
+  var rowInputs: [Int] { get }
+}
+
 /// An operation that integer kernels can compute.
 package protocol QuantizableOp: Op {
   /// The inputs whose parameter may become integer codes with a scale for each slice of axis 0.

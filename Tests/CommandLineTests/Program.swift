@@ -49,6 +49,18 @@ struct Program {
       errors: String(decoding: complained, as: UTF8.self))
   }
 
+  /// Starts `clipc` with `arguments` and goes on; what it says is dropped.
+  static func start(_ arguments: [String]) throws -> Process {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: path)
+    process.arguments = arguments
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    return process
+  }
+
   /// Runs `clipc` with `arguments` and `--json`, which must succeed.
   static func json(_ arguments: String...) throws -> [String: Any] {
     let answer = try run(arguments + ["--json"])

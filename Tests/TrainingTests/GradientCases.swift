@@ -38,12 +38,12 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
     elementwise + products + reductions + normalizations + attentions + tokens
 
   private static let elementwise: [GradientCase] = {
-    let x: [Extent] = [batch, 5]
+    let x: [Extent] = [.batch, 5]
     let rounded = 1e-7
     var cases = [
       GradientCase(Add(), x, x), GradientCase(Multiply(), x, x), GradientCase(Fill(with: 3), x),
       GradientCase(Scale(by: -1.5), x), GradientCase(Offset(by: 0.75), x),
-      GradientCase(Exponential(), x), GradientCase(Sigmoid(), [batch, 2, 1, 3]),
+      GradientCase(Exponential(), x), GradientCase(Sigmoid(), [.batch, 2, 1, 3]),
       GradientCase(ErrorFunction(), GradientOperand(x), tolerance: rounded),
       GradientCase(GELU(), GradientOperand(x), tolerance: rounded),
       GradientCase(QuickGELU(), GradientOperand([7]), tolerance: rounded),
@@ -61,7 +61,7 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
           tolerance: rounded))
     }
     for (axis, unit, count) in [(0, 1, 4), (0, 2, 2), (1, 3, 3), (2, 1, 5), (2, 5, 1)] {
-      let extents: [Extent] = axis == 0 ? [4, 9, 5] : [batch, 9, 5]
+      let extents: [Extent] = axis == 0 ? [4, 9, 5] : [.batch, 9, 5]
       cases.append(GradientCase(ScaleAxis(axis: axis, unit: unit), extents, [.fixed(count)]))
       cases.append(GradientCase(ContractAxis(axis: axis, unit: unit), extents, extents))
     }
@@ -70,13 +70,13 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
 
   private static let products: [GradientCase] = {
     var cases: [GradientCase] = []
-    for leading in [[], [batch], [batch, 2], [batch, 1, 2]] as [[Extent]] {
+    for leading in [[], [.batch], [.batch, 2], [.batch, 1, 2]] as [[Extent]] {
       cases.append(GradientCase(Linear(), leading + [5], [3, 5], [3]))
       cases.append(GradientCase(Linear(), leading + [5], [1, 5]))
       cases.append(GradientCase(LinearTransposed(), leading + [3], [3, 5]))
       cases.append(GradientCase(ContractLeading(), leading + [3], leading + [5]))
     }
-    for leading in [[], [batch], [batch, 2]] as [[Extent]] {
+    for leading in [[], [.batch], [.batch, 2]] as [[Extent]] {
       for (a, b) in [(false, false), (true, false), (false, true), (true, true)] {
         cases.append(
           GradientCase(
@@ -91,7 +91,7 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
     var cases: [GradientCase] = []
     for axes in ReducedAxes.allCases {
       for isMean in [false, true] {
-        for extents in [[5], [batch, 5], [batch, 2, 5], [batch, 1, 3, 2]] as [[Extent]] {
+        for extents in [[5], [.batch, 5], [.batch, 2, 5], [.batch, 1, 3, 2]] as [[Extent]] {
           cases.append(GradientCase(Sum(over: axes, isMean: isMean), extents))
           let rest: [Extent] =
             switch axes {
@@ -108,7 +108,7 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
 
   private static let normalizations: [GradientCase] = {
     var cases: [GradientCase] = []
-    for extents in [[5], [batch, 5], [batch, 2, 5]] as [[Extent]] {
+    for extents in [[5], [.batch, 5], [.batch, 2, 5]] as [[Extent]] {
       cases.append(GradientCase(L2Normalize(), extents))
       cases.append(GradientCase(Softmax(), extents))
       cases.append(GradientCase(LogSoftmax(), extents))
@@ -123,7 +123,7 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
           LayerNormGradient(epsilon: 1e-3), GradientOperand(extents), GradientOperand(extents),
           GradientOperand([5]), GradientOperand([5], .mask)))
     }
-    for extents in [[4, 4], [batch, 3, 3], [batch, 2, 3, 3]] as [[Extent]] {
+    for extents in [[4, 4], [.batch, 3, 3], [.batch, 2, 3, 3]] as [[Extent]] {
       cases.append(GradientCase(Softmax(isCausal: true), extents))
     }
     return cases
@@ -131,15 +131,15 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
 
   private static let attentions: [GradientCase] = {
     var cases = [
-      GradientCase(SplitHeads(headWidth: 3), [batch, .symbol("tokens"), 6]),
-      GradientCase(MergeHeads(), [batch, 2, .symbol("tokens"), 3]),
+      GradientCase(SplitHeads(headWidth: 3), [.batch, .symbol("tokens"), 6]),
+      GradientCase(MergeHeads(), [.batch, 2, .symbol("tokens"), 3]),
     ]
     for isCausal in [false, true] {
       for (tokens, headWidth, width) in [(.symbol("tokens"), 3, 6), (1, 1, 1), (5, 2, 2)]
         as [(Extent, Int, Extent)]
       {
         let attention = Attention(headWidth: headWidth, scale: 0.5, isCausal: isCausal)
-        let x: [Extent] = [batch, tokens, width]
+        let x: [Extent] = [.batch, tokens, width]
         cases.append(GradientCase(attention, x, x, x))
         cases.append(GradientCase(AttentionGradient(of: attention), x, x, x, x))
       }
@@ -149,28 +149,28 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
 
   private static let tokens: [GradientCase] = {
     let some = Extent.symbol("tokens")
-    let ids = GradientOperand([batch, some], .ids(below: 7))
+    let ids = GradientOperand([.batch, some], .ids(below: 7))
     var cases = [
-      GradientCase(AddPositions(), [batch, some, 3], [6, 3]),
-      GradientCase(SumPositions(rowCount: 6), [batch, some, 3]),
+      GradientCase(AddPositions(), [.batch, some, 3], [6, 3]),
+      GradientCase(SumPositions(rowCount: 6), [.batch, some, 3]),
       GradientCase(Embedding(), ids, GradientOperand([7, 3])),
-      GradientCase(EmbeddingGradient(rowCount: 7), ids, GradientOperand([batch, some, 3])),
-      GradientCase(PrependToken(), [batch, 5, 3], [3]),
-      GradientCase(DropFirstToken(), [batch, 5, 3]),
-      GradientCase(DropFirstToken(), [batch, 1, 3]),
-      GradientCase(UnfoldPatches(patchSize: 2), [batch, 3, 4, 6]),
-      GradientCase(FoldPatches(patchSize: 2, height: 4, width: 6), [batch, 6, 12]),
-      GradientCase(Diagonal(), [batch, batch]), GradientCase(Diagonal(), [5, 5]),
-      GradientCase(PlaceDiagonal(), [batch], [batch, batch]),
+      GradientCase(EmbeddingGradient(rowCount: 7), ids, GradientOperand([.batch, some, 3])),
+      GradientCase(PrependToken(), [.batch, 5, 3], [3]),
+      GradientCase(DropFirstToken(), [.batch, 5, 3]),
+      GradientCase(DropFirstToken(), [.batch, 1, 3]),
+      GradientCase(UnfoldPatches(patchSize: 2), [.batch, 3, 4, 6]),
+      GradientCase(FoldPatches(patchSize: 2, height: 4, width: 6), [.batch, 6, 12]),
+      GradientCase(Diagonal(), [.batch, .batch]), GradientCase(Diagonal(), [5, 5]),
+      GradientCase(PlaceDiagonal(), [.batch], [.batch, .batch]),
     ]
     for index in [0, 4] {
-      cases.append(GradientCase(SelectToken(index: index), [batch, 5, 3]))
-      cases.append(GradientCase(PlaceToken(at: index, of: 5), [batch, 3]))
+      cases.append(GradientCase(SelectToken(index: index), [.batch, 5, 3]))
+      cases.append(GradientCase(PlaceToken(at: index, of: 5), [.batch, 3]))
     }
     for rule in [.largest, .first(3)] as [EndTokenRule] {
       cases.append(
-        GradientCase(SelectEndToken(rule: rule), GradientOperand([batch, some, 3]), ids))
-      cases.append(GradientCase(PlaceEndToken(rule: rule), GradientOperand([batch, 3]), ids))
+        GradientCase(SelectEndToken(rule: rule), GradientOperand([.batch, some, 3]), ids))
+      cases.append(GradientCase(PlaceEndToken(rule: rule), GradientOperand([.batch, 3]), ids))
     }
     return cases
   }()

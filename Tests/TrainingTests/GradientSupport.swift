@@ -63,8 +63,10 @@ struct GradientOperand: Sendable {
   }
 }
 
-/// A batch whose extent graphs do not know.
-let batch = Extent.symbol("batch")
+extension Extent {
+  /// Items of a batch, whose number graphs do not know.
+  static let batch = Extent.symbol("batch")
+}
 
 /// What stands for the symbols of gradient cases.
 let gradientSymbols = ["batch": 3, "tokens": 4]

@@ -9,7 +9,7 @@ import Testing
 import Training
 
 /// A graph with a loss and gradients, by the names of their values.
-struct TrainingGraph {
+struct DifferentiatedLoss {
   var graph: Graph
   let loss: String
   let gradients: [(parameter: String, gradient: String)]
@@ -74,14 +74,14 @@ struct Reference {
   }
 
   /// CLIP's loss with the student's learned scale.
-  func contrastive() throws -> TrainingGraph {
+  func contrastive() throws -> DifferentiatedLoss {
     var graph = student
     let loss = try addContrastiveLoss(&graph)
     return try differentiated(graph, loss)
   }
 
   /// The affinity loss of student and teacher, both logits multiplied with `multiplier`.
-  func affinity(multiplier: Float) throws -> TrainingGraph {
+  func affinity(multiplier: Float) throws -> DifferentiatedLoss {
     var graph = student
     var images: [Value: Value] = [:]
     for value in teacher.values {
@@ -118,7 +118,7 @@ struct Reference {
 
   /// `graph` with the gradients of `loss` with respect to those of the student's parameters that it
   /// depends on.
-  private func differentiated(_ graph: Graph, _ loss: Value) throws -> TrainingGraph {
+  private func differentiated(_ graph: Graph, _ loss: Value) throws -> DifferentiatedLoss {
     var graph = graph
     let names = student.parameterValues.map(student.name(of:))
     let values = try names.map { try #require(graph.value(named: $0)) }
@@ -127,7 +127,7 @@ struct Reference {
     for (name, gradient) in zip(names, made) {
       if let gradient { gradients.append((name, graph.name(of: gradient))) }
     }
-    return TrainingGraph(graph: graph, loss: graph.name(of: loss), gradients: gradients)
+    return DifferentiatedLoss(graph: graph, loss: graph.name(of: loss), gradients: gradients)
   }
 
   /// The mean over images and texts of the entropy of the teacher's probabilities, in float64.

@@ -28,7 +28,8 @@ import Training
   }
 
   private func check(
-    _ name: String, _ training: TrainingGraph, _ expectedLoss: Double, _ arithmetic: Arithmetic,
+    _ name: String, _ training: DifferentiatedLoss, _ expectedLoss: Double,
+    _ arithmetic: Arithmetic,
     _ tolerance: Tolerance
   ) throws {
     let names = [training.loss] + training.gradients.map(\.gradient)

@@ -53,3 +53,7 @@ extension Add: DifferentiableOp {
     [node.gradient, node.gradient]
   }
 }
+
+extension Add: RowwiseOp {
+  package var rowInputs: [Int] { [0, 1] }
+}

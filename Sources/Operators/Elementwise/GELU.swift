@@ -53,3 +53,7 @@ extension GELU: DifferentiableOp {
     [try builder.add(ActivationGradient(of: .gelu), node.inputs[0], node.gradient)]
   }
 }
+
+extension GELU: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}

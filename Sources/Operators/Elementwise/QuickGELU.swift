@@ -55,3 +55,7 @@ extension QuickGELU: DifferentiableOp {
     [try builder.add(ActivationGradient(of: .quickGELU), node.inputs[0], node.gradient)]
   }
 }
+
+extension QuickGELU: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}

@@ -99,3 +99,7 @@ extension Linear: DifferentiableOp {
     return gradients
   }
 }
+
+extension Linear: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}

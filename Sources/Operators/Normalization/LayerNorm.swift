@@ -92,3 +92,7 @@ extension LayerNorm: DifferentiableOp {
       LayerNormGradient(epsilon: epsilon), [node.inputs[0], node.gradient, node.inputs[1]])
   }
 }
+
+extension LayerNorm: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}

@@ -86,3 +86,7 @@ extension MaskedLayerNorm: DifferentiableOp {
     return gradients + [nil]
   }
 }
+
+extension MaskedLayerNorm: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}

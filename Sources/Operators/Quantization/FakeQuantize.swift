@@ -85,3 +85,7 @@ extension FakeQuantize: DifferentiableOp {
     ]
   }
 }
+
+extension FakeQuantize: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}

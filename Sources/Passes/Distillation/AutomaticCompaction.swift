@@ -9,7 +9,8 @@ extension MaskPlan {
   ///
   /// - Parameters:
   ///   - graph: what this plan was made for; its parameters may have changed.
-  ///   - masks: the elements of each mask, none negative; those that are not learned do not matter.
+  ///   - values: the elements of each mask, none negative; those that are not learned do not matter.
+  /// - Returns: the smaller graph.
   /// - Throws: ``GraphError`` when a tower would lose all of its channels, or when nothing can take
   ///   in what a branch without units still adds.
   package func compacting(_ graph: Graph, masks values: [[Float]]) throws(GraphError) -> Graph {

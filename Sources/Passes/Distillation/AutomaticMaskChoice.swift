@@ -5,7 +5,7 @@ extension MaskPlan {
   ///
   /// Of each mask as many elements as it expects become zero, those of lowest `loga`, and the others
   /// take their soft value. Then neurons, and where they do not suffice heads, channels and
-  /// branches, of any layer close in order of `loga`, or open again, until the count is closest to
+  /// branches, of any layer close in order of `loga`, or open again, until the count is close to
   /// `target`. A tower keeps at least a channel and a unit of a branch.
   ///
   /// - Parameters:
@@ -48,6 +48,9 @@ private struct MaskChoice {
     let index: Int
     let loga: Float
   }
+
+  /// How far from the target, as a part of all parameters, a choice may be.
+  private static let tolerance = 0.003
 
   private let plan: MaskPlan
   private let loga: [[Float]]
@@ -106,23 +109,45 @@ private struct MaskChoice {
     isProtected[mask][element] = true
   }
 
-  /// Closes or opens elements until the number of parameters is closest to `target`.
+  /// Closes or opens elements until the number of parameters is close to `target`.
   mutating func adjust(to target: Double) {
+    var finer: [MaskKind] = []
     for kind in [MaskKind.neurons, .heads, .width, .layers] {
-      let excess = plan.parameterCount(whereOpen: isOpen) - target
-      guard excess != 0 else { return }
-      let candidates = candidates(kind, areOpen: excess > 0)
-      // The count changes in one direction with every candidate, so halving finds the crossing.
-      var (few, many) = (0, candidates.count)
-      while few < many {
-        let middle = (few + many) / 2
-        let rest = plan.parameterCount(whereOpen: flipping(candidates.prefix(middle))) - target
-        if (rest > 0) == (excess > 0) && rest != 0 { few = middle + 1 } else { many = middle }
-      }
-      let choices = [max(few - 1, 0), few].map { flipping(candidates.prefix($0)) }
-      let gaps = choices.map { abs(plan.parameterCount(whereOpen: $0) - target) }
-      isOpen = gaps[0] <= gaps[1] ? choices[0] : choices[1]
+      guard gap(to: target) > Self.tolerance * plan.size.value(plan.fullCounts) else { return }
+      // Beyond the target with the coarse kind, and back with the finer ones, or as near as it gets.
+      var beyond = self
+      beyond.approach(target, with: kind, crossing: true)
+      for kind in finer { beyond.approach(target, with: kind, crossing: false) }
+      approach(target, with: kind, crossing: false)
+      if beyond.gap(to: target) < gap(to: target) { self = beyond }
+      finer.insert(kind, at: 0)
     }
+  }
+
+  private func gap(to target: Double) -> Double {
+    abs(plan.parameterCount(whereOpen: isOpen) - target)
+  }
+
+  /// Closes or opens elements of `kind` until the number of parameters is closest to `target`, or
+  /// until it has crossed it.
+  private mutating func approach(_ target: Double, with kind: MaskKind, crossing: Bool) {
+    let excess = plan.parameterCount(whereOpen: isOpen) - target
+    guard excess != 0 else { return }
+    let candidates = candidates(kind, areOpen: excess > 0)
+    // The count changes in one direction with every candidate, so halving finds the crossing.
+    var (few, many) = (0, candidates.count)
+    while few < many {
+      let middle = (few + many) / 2
+      let rest = plan.parameterCount(whereOpen: flipping(candidates.prefix(middle))) - target
+      if rest * excess > 0 { few = middle + 1 } else { many = middle }
+    }
+    let before = isOpen
+    isOpen = flipping(candidates.prefix(few))
+    guard !crossing, few > 0 else { return }
+    var nearer = self
+    nearer.isOpen = before
+    nearer.isOpen = nearer.flipping(candidates.prefix(few - 1))
+    if nearer.gap(to: target) <= gap(to: target) { self = nearer }
   }
 
   /// The elements of `kind` that may change, those that should do so first in front.

@@ -7,7 +7,9 @@ extension MaskPlan {
   ///
   /// - Parameters:
   ///   - graph: what this plan was made for; its parameters may have changed.
-  ///   - masks: the elements of each mask; those of masks that are not learned do not matter.
+  ///   - values: the elements of each mask; those of masks that are not learned do not matter.
+  /// - Returns: the graph with a parameter for each learned mask.
+  /// - Throws: ``GraphError`` when a mask has another number of elements.
   package func masking(_ graph: Graph, masks values: [[Float]]) throws(GraphError) -> Graph {
     try masking(graph) { builder throws(GraphError) in
       var open: [Value?] = []

@@ -34,6 +34,9 @@ package struct SizePolynomial: Hashable, Sendable {
   /// - Parameters:
   ///   - counts: for each mask a scalar of the graph, or a number that does not change.
   ///   - total: what the result is divided by.
+  ///   - builder: the graph.
+  /// - Returns: a scalar of the graph.
+  /// - Throws: ``GraphError`` when no count is a scalar of the graph.
   func expression(
     _ counts: [SizeFactor], over total: Double, _ builder: inout GraphBuilder
   ) throws(GraphError) -> Value {

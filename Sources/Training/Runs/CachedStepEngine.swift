@@ -44,24 +44,27 @@ final class CachedStepEngine: StepEngine {
       gradients: ParameterBlock(like: blocks.gradients),
       controlGradients: ParameterBlock(like: blocks.controlGradients))
     do throws(GraphError) {
-      let student = try form.graph.pairEmbeddings()
+      let own = try form.graph.selectingEarly()
+      let student = try own.pairEmbeddings()
       let values = [student.image, student.text, student.rawImage, student.rawText]
-      forwardNames = values.map { form.graph.name(of: $0) }
+      forwardNames = values.map { own.name(of: $0) }
 
-      let lossGraph = try LossGraph(form.graph, values, objective)
+      var teacherGraph: Graph?
+      if case .graph(let graph) = objective.teacher { teacherGraph = try graph.selectingEarly() }
+      let lossGraph = try LossGraph(own, values, objective)
       lossName = lossGraph.loss
       termNames = lossGraph.terms
       seedNames = lossGraph.gradients.filter { Self.names.contains($0.key) }
-      let backwardGraph = try BackwardGraph(form, values, recomputes: recomputes)
+      let backwardGraph = try BackwardGraph(form, own, values, recomputes: recomputes)
       hasPenalty = backwardGraph.penalty != nil
       penaltyName = backwardGraph.penalty
 
       do throws(ExecutionError) {
-        let memory = blocks.memory(for: form.graph, gradients: [:])
+        let memory = blocks.memory(for: own, gradients: [:])
         forward = try Executor(
-          form.graph, outputs: Self.unique(forwardNames), threadCount: threadCount, memory: memory)
-        if case .graph(let graph) = objective.teacher {
-          teacher = try Executor(graph, threadCount: threadCount)
+          own, outputs: Self.unique(forwardNames), threadCount: threadCount, memory: memory)
+        if let teacherGraph {
+          teacher = try Executor(teacherGraph, threadCount: threadCount)
         } else {
           teacher = nil
         }
@@ -237,9 +240,9 @@ private struct BackwardGraph {
   let penalty: String?
 
   init(
-    _ form: any TrainedForm, _ values: [Value], recomputes: Bool
+    _ form: any TrainedForm, _ student: Graph, _ values: [Value], recomputes: Bool
   ) throws(GraphError) {
-    var builder = GraphBuilder(form.graph, scope: "penalty")
+    var builder = GraphBuilder(student, scope: "penalty")
     var seeds: [(value: Value, gradient: Value)] = []
     let penalty = try form.penalty(&builder)
     var graph = builder.graph
@@ -253,7 +256,7 @@ private struct BackwardGraph {
     let targets = names.compactMap { graph.value(named: $0) }
     let made = try graph.addGradients(
       of: seeds, withRespectTo: targets,
-      keeping: recomputes ? TrainingGraph.blockValues(of: form.graph) : nil)
+      keeping: recomputes ? TrainingGraph.blockValues(of: student) : nil)
     var gradients: [String: String] = [:]
     var taken = Set<Value>()
     builder = GraphBuilder(graph, scope: "gradient")

@@ -28,8 +28,9 @@ package struct TrainingGraph: Sendable {
   package init(
     _ form: any TrainedForm, _ objective: Objective, recomputes: Bool
   ) throws(GraphError) {
-    let student = try form.graph.pairEmbeddings()
-    var builder = GraphBuilder(form.graph, scope: "loss")
+    let own = try form.graph.selectingEarly()
+    let student = try own.pairEmbeddings()
+    var builder = GraphBuilder(own, scope: "loss")
     let teacher = try Self.addTeacher(objective.teacher, like: student, &builder)
     let operands = try objective.operands(student: student, teacher: teacher, &builder)
     let (mixture, terms) = try objective.losses.value(of: operands, &builder)
@@ -47,7 +48,7 @@ package struct TrainingGraph: Sendable {
     }
     var graph = builder.graph
     let values = names.compactMap { graph.value(named: $0) }
-    let kept = recomputes ? Self.blockValues(of: form.graph) : nil
+    let kept = recomputes ? Self.blockValues(of: own) : nil
     let made = try graph.addGradients(of: total, withRespectTo: values, keeping: kept)
     var gradients: [String: String] = [:]
     var taken = Set<Value>()
@@ -74,8 +75,9 @@ package struct TrainingGraph: Sendable {
     switch teacher {
     case .none: return nil
     case .graph(let graph):
-      let own = try graph.pairEmbeddings()
-      return try own.mapped(by: try builder.graph.merge(graph, prefix: prefix))
+      let early = try graph.selectingEarly()
+      let pair = try early.pairEmbeddings()
+      return try pair.mapped(by: try builder.graph.merge(early, prefix: prefix))
     case .stored(let width):
       let images = builder.graph.tensorType(of: student.image).extents[0]
       let texts = builder.graph.tensorType(of: student.text).extents[0]

@@ -37,6 +37,7 @@ struct Distill: Command {
   @OptionGroup var data: TrainingDataOptions
   @OptionGroup var training: TrainingOptions
   @Flag(help: "Go on from the state saved for the same OUT.") var resume = false
+  @Option(help: "Seconds between two states that are saved.") var saveEvery = 60.0
   @OptionGroup var common: CommonOptions
 
   func execute() throws {

@@ -38,7 +38,7 @@ extension Distill {
     var phases: [DistillPhase] = []
     for stage in 0..<stageCount {
       let stageSteps = steps * (stage + 1) / stageCount - steps * stage / stageCount
-      guard stageSteps > 1 else {
+      guard stageSteps > 0 else {
         throw Failure(.usage, "\(steps) steps are too few for \(stageCount) stages")
       }
       switch inherit {

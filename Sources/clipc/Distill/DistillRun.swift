@@ -19,7 +19,6 @@ final class DistillRun {
   private var notes: [String] = []
   /// When the state was last saved.
   private var saved = ContinuousClock.now
-  private static let saveInterval = Duration.seconds(60)
 
   /// Opens everything that the run needs.
   init(_ command: Distill, keeping fractions: [Double]) throws {
@@ -103,7 +102,7 @@ final class DistillRun {
         try log.append(step: step - 1, logged(last, phase: index, seconds: seconds))
         progress.update(step, note: noted(last, seconds: seconds))
         if Interruption.isRequested { try stop(trainer, index, options, step) }
-        if ContinuousClock.now - saved > Self.saveInterval {
+        if ContinuousClock.now - saved > .seconds(command.saveEvery) {
           try save(trainer, index, options)
         }
         if let validation, step < total, step % command.validationInterval(total) == 0 {

@@ -1,0 +1,87 @@
+import GraphIR
+import TensorCore
+
+extension Graph {
+  /// The same graph with the choice of one token a tower made as early as it can be.
+  ///
+  /// What works on rows one by one then works on the chosen rows alone: in the last block that is
+  /// everything after attention. Values in between lose their axis of tokens. Results are the same
+  /// within rounding.
+  package func selectingEarly() throws(GraphError) -> Graph {
+    let plan = SelectionPlan(self)
+    guard !plan.selections.isEmpty else { return self }
+    var selected: [Value: Value] = [:]
+    return try rewritten { node, rewriter throws(GraphError) in
+      func image(
+        of value: Value, by selection: Int, _ rewriter: inout Rewriter
+      ) throws(GraphError) -> Value {
+        if let known = selected[value] { return known }
+        let select = nodes[selection]
+        var inputs = [try rewriter.image(of: value)]
+        for other in select.inputs.dropFirst() { inputs.append(try rewriter.image(of: other)) }
+        let made = try rewriter.result.addNode(
+          "\(name(of: value)).selected", select.op, inputs)[0]
+        selected[value] = made
+        return made
+      }
+      if let selection = plan.ownSelection(of: node) {
+        rewriter.setImage(
+          of: node.outputs[0], to: try image(of: node.inputs[0], by: selection, &rewriter))
+      } else if let selection = plan.selections[node.outputs[0]],
+        let op = node.op as? any RowwiseOp
+      {
+        var inputs: [Value] = []
+        for (index, input) in node.inputs.enumerated() {
+          inputs.append(
+            op.rowInputs.contains(index)
+              ? try image(of: input, by: selection, &rewriter) : try rewriter.image(of: input))
+        }
+        selected[node.outputs[0]] = try rewriter.result.addNode(node.name, node.op, inputs)[0]
+      } else {
+        try rewriter.copy(node)
+      }
+    }
+  }
+}
+
+/// Which values are read at one token of each item alone.
+private struct SelectionPlan {
+  /// The index of the node that chooses the token, by value.
+  var selections: [Value: Int] = [:]
+  private var own: [Value: Int] = [:]
+
+  init(_ graph: Graph) {
+    let consumers = graph.consumers()
+    let results = Set(graph.outputs.map(\.value))
+    for (index, node) in graph.nodes.enumerated()
+    where node.op is SelectToken || node.op is SelectEndToken {
+      own[node.outputs[0]] = index
+    }
+    for node in graph.nodes.reversed() {
+      guard node.op is any RowwiseOp, node.outputs.count == 1 else { continue }
+      let value = node.outputs[0]
+      let readers = consumers[Int(value.index)]
+      guard graph.tensorType(of: value).rank == 3, !results.contains(value) else { continue }
+      let chosen = Set(
+        readers.map { reader -> Int? in
+          let reading = graph.nodes[reader]
+          if own[reading.outputs[0]] != nil, reading.inputs[0] == value { return reader }
+          guard let op = reading.op as? any RowwiseOp,
+            reading.inputs.indices.allSatisfy({
+              reading.inputs[$0] != value || op.rowInputs.contains($0)
+            })
+          else { return nil }
+          return selections[reading.outputs[0]]
+        })
+      if chosen.count == 1, let first = chosen.first, let selection = first {
+        selections[value] = selection
+      }
+    }
+  }
+
+  /// The index of `node` where it chooses a token whose value is computed for it alone.
+  func ownSelection(of node: Node) -> Int? {
+    guard let index = own[node.outputs[0]], selections[node.inputs[0]] == index else { return nil }
+    return index
+  }
+}
