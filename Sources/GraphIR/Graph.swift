@@ -260,6 +260,19 @@ package struct Graph: Sendable {
     }
   }
 
+  /// Lets the extent that `old` stands for be the one that `new` stands for, in the whole graph.
+  ///
+  /// - Throws: ``GraphError`` when an operation cannot take that.
+  package mutating func renameSymbol(_ old: String, to new: String) throws(GraphError) {
+    for input in inputs {
+      let extents = records[Int(input.index)].type.extents
+      records[Int(input.index)].type.extents = extents.map {
+        $0 == .symbol(old) ? .symbol(new) : $0
+      }
+    }
+    try inferTypes()
+  }
+
   private mutating func addValue(
     _ name: String, _ type: TensorType, _ origin: Origin
   ) throws(GraphError) -> Value {

@@ -1,18 +1,26 @@
 import GraphIR
 
 extension OperatorRegistry {
-  /// Every operator of this module.
-  package static let standard = OperatorRegistry([
-    ActivationGradient.self, Add.self, AddPositions.self, Attention.self, AttentionGradient.self,
-    Broadcast.self, Clamp.self, ContractAxis.self, ContractLeading.self, Diagonal.self,
-    DropFirstToken.self, Embedding.self, EmbeddingGradient.self, ErrorFunction.self,
-    Exponential.self, FakeQuantize.self, FakeQuantizeWeight.self, Fill.self, FoldPatches.self,
-    GELU.self, Gate.self, IsPositive.self, L2Normalize.self, LayerNorm.self,
-    LayerNormGradient.self, Linear.self, LinearTransposed.self, LogSoftmax.self,
-    MagnitudeAwareGate.self, MaskedLayerNorm.self, MatMul.self, MergeHeads.self, Multiply.self,
-    Offset.self, PlaceDiagonal.self, PlaceEndToken.self, PlaceToken.self, PrependToken.self,
-    QuickGELU.self, ReciprocalSquareRoot.self, Scale.self, ScaleAxis.self, SelectEndToken.self,
-    SelectToken.self, Sigmoid.self, Softmax.self, SplitHeads.self, Sum.self, SumPositions.self,
-    UnfoldPatches.self,
-  ])
+  /// The operators of models, those that a file may name.
+  package static let standard = OperatorRegistry(models)
+
+  /// Every operator of this module: those of models, of losses and of gradients.
+  package static let training = OperatorRegistry(models + differentials)
+
+  private static let models: [any Op.Type] = [
+    Add.self, AddPositions.self, Attention.self, Embedding.self, FakeQuantize.self, GELU.self,
+    L2Normalize.self, LayerNorm.self, Linear.self, PrependToken.self, QuickGELU.self,
+    SelectEndToken.self, SelectToken.self, UnfoldPatches.self,
+  ]
+
+  private static let differentials: [any Op.Type] = [
+    ActivationGradient.self, AttentionGradient.self, Broadcast.self, Clamp.self,
+    ContractAxis.self, ContractLeading.self, Diagonal.self, DropFirstToken.self,
+    EmbeddingGradient.self, ErrorFunction.self, Exponential.self, FakeQuantizeWeight.self,
+    Fill.self, FoldPatches.self, Gate.self, IsPositive.self, LayerNormGradient.self,
+    LinearTransposed.self, LogSoftmax.self, MagnitudeAwareGate.self, MaskedLayerNorm.self,
+    MatMul.self, MergeHeads.self, Multiply.self, Offset.self, PlaceDiagonal.self,
+    PlaceEndToken.self, PlaceToken.self, ReciprocalSquareRoot.self, Scale.self, ScaleAxis.self,
+    Sigmoid.self, Softmax.self, SplitHeads.self, Sum.self, SumPositions.self,
+  ]
 }

@@ -55,7 +55,8 @@ import Testing
   @Test(arguments: [["manual"], ["automatic"]])
   func killedRunGoesOnToTheSameBytes(_ inherit: [String]) throws {
     let scratch = try Scratch()
-    let more = inherit + ["--average", "0.9", "--clip", "stable-spam", "--augment", "pad=2,flip=0.5"]
+    let more =
+      inherit + ["--average", "0.9", "--clip", "stable-spam", "--augment", "pad=2,flip=0.5"]
     func run(_ output: String, _ extra: [String]) -> [String] {
       var all = arguments(output, steps: 12, Array(more.dropFirst()) + extra)
       all[4] = more[0]
@@ -123,9 +124,11 @@ import Testing
           + templates
       ).code == 0)
     let replay = try Program.run(
-      arguments(scratch.path("a.h5"), ["--reinforced", plain, "--json"])).json()
+      arguments(scratch.path("a.h5"), ["--reinforced", plain, "--json"])
+    ).json()
     let taught = try Program.run(
-      arguments(scratch.path("b.h5"), ["--augment", "none", "--json"])).json()
+      arguments(scratch.path("b.h5"), ["--augment", "none", "--json"])
+    ).json()
     let losses = try [replay, taught].map { try #require($0["loss"] as? Double) }
     #expect(abs(losses[0] - losses[1]) < 2e-3 * abs(losses[1]), "\(losses)")
     let other = try Program.run(

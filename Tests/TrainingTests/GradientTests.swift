@@ -51,7 +51,7 @@ import Training
   @Test func everyOperatorIsChecked() {
     let checked = Set(GradientCase.all.map { type(of: $0.op).name })
     #expect(checked.isDisjoint(with: GradientCase.estimators))
-    #expect(checked.union(GradientCase.estimators) == Set(OperatorRegistry.standard.names))
+    #expect(checked.union(GradientCase.estimators) == Set(OperatorRegistry.training.names))
   }
 
   @Test func whatDoesNotMatterHasNoGradient() throws {

@@ -20,7 +20,9 @@ import Training
     RandomCLIP().inputs(seed: seed, items: items)
   }
 
-  func objective(_ losses: String = "affinity=1,contrastive=0.5,feature=3") throws -> Objective {
+  func objective(
+    _ losses: String = "affinity=1,contrastive=0.5,feature=3,norm-direction=0.3,interactive=0.1"
+  ) throws -> Objective {
     var objective = Objective(losses: try LossMixture(parsing: losses), teacher: .graph(teacher))
     objective.teacherScale = 12
     objective.trainsScale = true
@@ -63,6 +65,7 @@ import Training
       let report = try trainer.step(inputs(5))
       #expect(abs(report.loss) < 1e-5, "\(losses): \(report.loss)")
       #expect(report.gradientNorm < 1e-3, "\(losses): \(report.gradientNorm)")
+      #expect(report.batchTop1 == 1, "a model agrees with itself")
     }
   }
 
@@ -74,7 +77,7 @@ import Training
     let (a, b) = (try whole.step(batch), try cached.step(batch))
     #expect(abs(a.loss - b.loss) < 1e-4 * abs(a.loss))
     #expect(abs(a.gradientNorm - b.gradientNorm) < 1e-3 * a.gradientNorm)
-    #expect(a.batchAccuracy == b.batchAccuracy)
+    #expect(a.batchTop1 == b.batchTop1)
     #expect(cached.arenaByteCount < whole.arenaByteCount)
   }
 
@@ -200,6 +203,6 @@ import Training
     #expect(early.tensorType(of: mlp).rank == 2, "the last block's MLP sees one token")
     let former = try #require(early.value(named: "image.layers.0.mlp.fc1"))
     #expect(early.tensorType(of: former).rank == 3)
-    #expect(b.arenaByteCount < a.arenaByteCount)
+    #expect(b.arenaByteCount <= a.arenaByteCount)
   }
 }

@@ -27,21 +27,37 @@ package struct MaskedForm: TrainedForm {
     package var startSparsity: Double
     /// The masks' parameters at the first step; 10 is open almost surely.
     package var initialLogit: Double
+    /// The learning rate of masks, and that with which multipliers climb.
+    package var rate: Double
 
     /// Names the choices.
     package init(
       keep: Double, kinds: [MaskKind] = [.heads, .neurons, .width], rampSteps: Int = 1000,
-      startSparsity: Double = 0, initialLogit: Double = 10
+      startSparsity: Double = 0, initialLogit: Double = 10,
+      rate: Double = MaskedForm.rate
     ) {
       self.keep = keep
       self.kinds = kinds
       self.rampSteps = rampSteps
       self.startSparsity = startSparsity
       self.initialLogit = initialLogit
+      self.rate = rate
+    }
+
+    /// The choices for a run of `steps` steps.
+    ///
+    /// A parameter moves by at most a learning rate a step, so that in a short run masks start
+    /// nearer to where they close and learn faster; from some thousand steps on the paper's constants
+    /// hold.
+    package init(keep: Double, steps: Int) {
+      let ramp = max(1, steps * 2 / 3)
+      self.init(
+        keep: keep, rampSteps: ramp, initialLogit: steps < 1500 ? 3 : 10,
+        rate: max(MaskedForm.rate, 12 / Double(ramp)))
     }
   }
 
-  /// The learning rate of masks; multipliers climb with it.
+  /// The paper's learning rate of masks; multipliers climb with it.
   package static let rate = 0.02
   /// The multipliers at the first step.
   package static let initialMultiplier: Float = 10
@@ -96,8 +112,8 @@ package struct MaskedForm: TrainedForm {
 
   /// The parameters of masks, which descend, and of both multipliers, which climb.
   package var controls: [(name: String, rate: Double)] {
-    plan.learned.map { (Self.parameterName(plan.masks[$0]), Self.rate) }
-      + Self.multipliers.map { ($0, -Self.rate) }
+    plan.learned.map { (Self.parameterName(plan.masks[$0]), options.rate) }
+      + Self.multipliers.map { ($0, -options.rate) }
   }
 
   /// The expected share of parameters that is gone.

@@ -19,6 +19,7 @@ final class CachedStepEngine: StepEngine {
   private let forward: Executor
   private let forwardNames: [String]
   private let teacher: Executor?
+  private let teacherNames: [String]
   private let loss: Executor
   private let lossName: String
   private let termNames: [String]
@@ -44,13 +45,20 @@ final class CachedStepEngine: StepEngine {
       gradients: ParameterBlock(like: blocks.gradients),
       controlGradients: ParameterBlock(like: blocks.controlGradients))
     do throws(GraphError) {
-      let own = try form.graph.selectingEarly()
+      let own = try form.graph.pairing()
       let student = try own.pairEmbeddings()
       let values = [student.image, student.text, student.rawImage, student.rawText]
       forwardNames = values.map { own.name(of: $0) }
 
       var teacherGraph: Graph?
-      if case .graph(let graph) = objective.teacher { teacherGraph = try graph.selectingEarly() }
+      var taught: [String] = []
+      if case .graph(let graph) = objective.teacher {
+        let early = try graph.pairing()
+        let pair = try early.pairEmbeddings()
+        taught = [pair.image, pair.text, pair.rawImage, pair.rawText].map { early.name(of: $0) }
+        teacherGraph = early
+      }
+      teacherNames = taught
       let lossGraph = try LossGraph(own, values, objective)
       lossName = lossGraph.loss
       termNames = lossGraph.terms
@@ -64,7 +72,8 @@ final class CachedStepEngine: StepEngine {
         forward = try Executor(
           own, outputs: Self.unique(forwardNames), threadCount: threadCount, memory: memory)
         if let teacherGraph {
-          teacher = try Executor(teacherGraph, threadCount: threadCount)
+          teacher = try Executor(
+            teacherGraph, outputs: Self.unique(teacherNames), threadCount: threadCount)
         } else {
           teacher = nil
         }
@@ -100,7 +109,7 @@ final class CachedStepEngine: StepEngine {
   func run(_ inputs: [String: Tensor]) throws(ExecutionError) -> StepMeasurement {
     let parts = try split(inputs)
     var embeddings: [[Tensor]] = [[], [], [], []]
-    var teachers: [[Tensor]] = [[], []]
+    var teachers: [[Tensor]] = [[], [], [], []]
     for part in parts {
       let made = try forward.run(part)
       for (index, name) in forwardNames.enumerated() {
@@ -108,7 +117,7 @@ final class CachedStepEngine: StepEngine {
       }
       guard let teacher else { continue }
       let taught = try teacher.run(part)
-      for (index, name) in ["image_embeds", "text_embeds"].enumerated() {
+      for (index, name) in teacherNames.enumerated() {
         if let tensor = taught[name] { teachers[index].append(tensor) }
       }
     }
@@ -117,8 +126,9 @@ final class CachedStepEngine: StepEngine {
       lossInputs["student." + name] = Tensor.joined(tensors)
     }
     if teacher != nil {
-      lossInputs[TrainingName.teacherPrefix + "image_embeds"] = Tensor.joined(teachers[0])
-      lossInputs[TrainingName.teacherPrefix + "text_embeds"] = Tensor.joined(teachers[1])
+      for (name, tensors) in zip(
+        ["image_embeds", "text_embeds", "raw_image", "raw_text"], teachers)
+      { lossInputs[TrainingName.teacherPrefix + name] = Tensor.joined(tensors) }
     }
     blocks.gradients.clear()
     blocks.controlGradients.clear()
@@ -156,8 +166,11 @@ final class CachedStepEngine: StepEngine {
     }
     return StepMeasurement(
       loss: scalar(lossName) + price, terms: termNames.map(scalar), shown: shownValues,
-      batchAccuracy: batchAccuracy(
-        Tensor.joined(embeddings[0]), Tensor.joined(embeddings[1]), threadCount: threadCount))
+      batchTop1: batchTop1(
+        student: embeddings.prefix(2).map(Tensor.joined),
+        teacher: ["image_embeds", "text_embeds"].compactMap {
+          lossInputs[TrainingName.teacherPrefix + $0]
+        }, threadCount: threadCount))
   }
 
   func firstNonFinite(_ inputs: [String: Tensor]) throws(ExecutionError) -> String {
@@ -206,8 +219,13 @@ private struct LossGraph {
       image: inputs[0], text: inputs[1], rawImage: inputs[2], rawText: inputs[3])
     var builder = GraphBuilder(graph, scope: "loss")
     var kind = objective.teacher
-    if case .graph(let teacher) = kind { kind = .stored(width: teacher.embeddingWidth ?? 1) }
-    let teacher = try TrainingGraph.addTeacher(kind, like: pair, &builder)
+    var givesRaw = false
+    if case .graph(let teacher) = kind {
+      kind = .stored(width: teacher.embeddingWidth ?? 1)
+      givesRaw = true
+    }
+    let teacher = try TrainingGraph.addTeacher(
+      kind, like: pair, givesRaw: givesRaw, &builder)
     let operands = try objective.operands(student: pair, teacher: teacher, &builder)
     let (total, terms) = try objective.losses.value(of: operands, &builder)
     graph = builder.graph

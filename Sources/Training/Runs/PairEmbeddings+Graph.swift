@@ -1,7 +1,20 @@
 import GraphIR
 import Operators
+import TensorCore
 
 extension Graph {
+  /// The graph as it is trained: on as many texts as images, and without rows that nothing reads.
+  package func pairing() throws(GraphError) -> Graph {
+    var graph = try selectingEarly()
+    if let pixels = graph.value(named: "pixel_values"), let ids = graph.value(named: "input_ids"),
+      case .symbol(let images) = graph.tensorType(of: pixels).extents[0],
+      case .symbol(let texts) = graph.tensorType(of: ids).extents[0]
+    {
+      try graph.renameSymbol(texts, to: images)
+    }
+    return graph
+  }
+
   /// The values of this graph that embed images and texts.
   ///
   /// - Throws: ``GraphError`` unless both towers end with a normalization.

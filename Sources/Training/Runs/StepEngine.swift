@@ -8,7 +8,7 @@ struct StepMeasurement {
   var loss: Double
   var terms: [Double]
   var shown: [Double]
-  var batchAccuracy: Double
+  var batchTop1: Double
 }
 
 /// The memory that a step reads from and leaves its gradients in.
@@ -56,7 +56,7 @@ final class WholeStepEngine: StepEngine {
     self.threadCount = threadCount
     shown = form.shown.map(\.value)
     let asked =
-      [training.loss] + training.terms + [training.embeddings.image, training.embeddings.text]
+      [training.loss] + training.terms + training.embeddings + training.teacherEmbeddings
       + shown + training.gradients.values.sorted()
     var seen = Set<String>()
     executor = try Executor(
@@ -74,9 +74,9 @@ final class WholeStepEngine: StepEngine {
     }
     return StepMeasurement(
       loss: scalar(training.loss), terms: training.terms.map(scalar), shown: shown.map(scalar),
-      batchAccuracy: batchAccuracy(
-        results[training.embeddings.image], results[training.embeddings.text],
-        threadCount: threadCount))
+      batchTop1: batchTop1(
+        student: training.embeddings.compactMap { results[$0] },
+        teacher: training.teacherEmbeddings.compactMap { results[$0] }, threadCount: threadCount))
   }
 
   func firstNonFinite(_ inputs: [String: Tensor]) throws(ExecutionError) -> String {
@@ -97,26 +97,41 @@ extension Executor {
   }
 }
 
-/// The share of rows of `images` whose largest inner product among `texts` is that of their own row.
+/// The share of images for which a student finds the same text of the batch most similar as its
+/// teacher does; without a teacher, their own text or one with the same embedding.
 ///
-/// A text that equals the own one counts as the own one.
-func batchAccuracy(_ images: Tensor?, _ texts: Tensor?, threadCount: Int) -> Double {
-  guard let images, let texts, images.shape == texts.shape, images.shape.count == 2,
-    images.shape[0] > 0
-  else { return .nan }
-  let (count, width) = (images.shape[0], images.shape[1])
-  let products = Matrix.productTransposed(
-    m: count, n: count, k: width, images.elements(of: Float.self), texts.elements(of: Float.self),
-    threadCount: threadCount)
+/// - Parameters:
+///   - student: embeddings of images and of texts, as many rows of each.
+///   - teacher: the teacher's, or none.
+///   - threadCount: how many threads run.
+/// - Returns: From 0 to 1; not a number where rows are missing.
+func batchTop1(student: [Tensor], teacher: [Tensor], threadCount: Int) -> Double {
+  guard let own = similarities(student, threadCount: threadCount) else { return .nan }
+  let wanted = similarities(teacher, threadCount: threadCount)
+  let count = student[0].shape[0]
   var right = 0
   for row in 0..<count {
-    let own = products[row * count + row]
-    var best = true
-    for column in 0..<count where products[row * count + column] > own * (1 + 1e-6) {
-      best = false
-      break
-    }
-    if best { right += 1 }
+    let range = (row * count)..<((row + 1) * count)
+    let target = wanted.map { largestIndex($0[range]) } ?? row
+    // Equal texts are equally good.
+    if own[range.lowerBound + target] >= (own[range].max() ?? 0) - 1e-6 { right += 1 }
   }
   return Double(right) / Double(count)
+}
+
+/// The products of every image with every text; nil where there are none.
+private func similarities(_ pair: [Tensor], threadCount: Int) -> [Float]? {
+  guard pair.count == 2, pair[0].shape == pair[1].shape, pair[0].shape.count == 2,
+    pair[0].shape[0] > 0
+  else { return nil }
+  let (count, width) = (pair[0].shape[0], pair[0].shape[1])
+  return Matrix.productTransposed(
+    m: count, n: count, k: width, pair[0].elements(of: Float.self),
+    pair[1].elements(of: Float.self), threadCount: threadCount)
+}
+
+private func largestIndex(_ row: ArraySlice<Float>) -> Int {
+  var best = row.startIndex
+  for index in row.indices where row[index] > row[best] { best = index }
+  return best - row.startIndex
 }

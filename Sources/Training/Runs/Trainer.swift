@@ -74,8 +74,9 @@ package struct StepReport: Sendable {
   package var rate: Double
   /// The norm of the gradients before clipping.
   package var gradientNorm: Double
-  /// The share of images whose most similar text in the batch is theirs.
-  package var batchAccuracy: Double
+  /// The share of images for which student and teacher choose the same text of the batch; without a
+  /// teacher, their own text.
+  package var batchTop1: Double
 }
 
 /// Why a step could not be done.
@@ -233,7 +234,7 @@ package final class Trainer {
     return StepReport(
       loss: measured.loss, terms: Array(zip(terms, measured.terms)).map { ($0, $1) },
       shown: Array(zip(form.shown.map(\.label), measured.shown)).map { ($0, $1) }, rate: rate,
-      gradientNorm: clipped.norm, batchAccuracy: measured.batchAccuracy)
+      gradientNorm: clipped.norm, batchTop1: measured.batchTop1)
   }
 
   /// The factor from cosine to logit stays between 1 and 100, as CLIP's training keeps it.

@@ -12,7 +12,9 @@ package struct TrainingGraph: Sendable {
   /// The value of each term of the mixture, without its weight.
   package let terms: [String]
   /// The student's embeddings of images and of texts.
-  package let embeddings: (image: String, text: String)
+  package let embeddings: [String]
+  /// The teacher's embeddings of images and of texts; empty where there is none.
+  package let teacherEmbeddings: [String]
   /// The value that holds each trained parameter's gradient, by the parameter's name.
   package let gradients: [String: String]
   /// Parameters that the objective added and trains.
@@ -28,7 +30,7 @@ package struct TrainingGraph: Sendable {
   package init(
     _ form: any TrainedForm, _ objective: Objective, recomputes: Bool
   ) throws(GraphError) {
-    let own = try form.graph.selectingEarly()
+    let own = try form.graph.pairing()
     let student = try own.pairEmbeddings()
     var builder = GraphBuilder(own, scope: "loss")
     let teacher = try Self.addTeacher(objective.teacher, like: student, &builder)
@@ -63,29 +65,40 @@ package struct TrainingGraph: Sendable {
     self.graph = graph
     loss = graph.name(of: total)
     self.terms = terms.map { graph.name(of: $0) }
-    embeddings = (graph.name(of: student.image), graph.name(of: student.text))
+    embeddings = [student.image, student.text].map { graph.name(of: $0) }
+    teacherEmbeddings = teacher.map { [$0.image, $0.text].map { graph.name(of: $0) } } ?? []
     self.gradients = gradients
     self.added = added
   }
 
+  /// Adds the teacher beside a student; `givesRaw` asks for stored embeddings before they were
+  /// normalized, too.
   static func addTeacher(
-    _ teacher: Objective.Teacher, like student: PairEmbeddings, _ builder: inout GraphBuilder
+    _ teacher: Objective.Teacher, like student: PairEmbeddings, givesRaw: Bool = false,
+    _ builder: inout GraphBuilder
   ) throws(GraphError) -> PairEmbeddings? {
     let prefix = TrainingName.teacherPrefix
     switch teacher {
     case .none: return nil
     case .graph(let graph):
-      let early = try graph.selectingEarly()
+      let early = try graph.pairing()
       let pair = try early.pairEmbeddings()
       return try pair.mapped(by: try builder.graph.merge(early, prefix: prefix))
     case .stored(let width):
       let images = builder.graph.tensorType(of: student.image).extents[0]
       let texts = builder.graph.tensorType(of: student.text).extents[0]
-      let image = try builder.graph.addInput(
-        prefix + "image_embeds", TensorType(.float32, [images, .fixed(width)]))
-      let text = try builder.graph.addInput(
-        prefix + "text_embeds", TensorType(.float32, [texts, .fixed(width)]))
-      return PairEmbeddings(image: image, text: text, rawImage: image, rawText: text)
+      func input(_ name: String, _ rows: Extent) throws(GraphError) -> Value {
+        try builder.graph.addInput(
+          prefix + name, TensorType(.float32, [rows, .fixed(width)]))
+      }
+      let image = try input("image_embeds", images)
+      let text = try input("text_embeds", texts)
+      guard givesRaw else {
+        return PairEmbeddings(image: image, text: text, rawImage: image, rawText: text)
+      }
+      return PairEmbeddings(
+        image: image, text: text, rawImage: try input("raw_image", images),
+        rawText: try input("raw_text", texts))
     }
   }
 

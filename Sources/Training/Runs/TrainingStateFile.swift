@@ -15,6 +15,14 @@ package struct TrainingStateFile: Sendable {
   /// The state of the trainer.
   package var tensors: [NamedTensor]
 
+  /// Steps done in the phase.
+  package var step: Int {
+    guard let tensor = tensors.first(where: { $0.name == "step" })?.tensor,
+      tensor.dtype == .int32, tensor.count == 1
+    else { return 0 }
+    return max(0, Int(tensor.elements(of: Int32.self)[0]))
+  }
+
   /// Holds a state.
   package init(options: [String: String], phase: Int, tensors: [NamedTensor]) {
     self.options = options

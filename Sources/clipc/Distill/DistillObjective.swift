@@ -24,6 +24,12 @@ extension Distill {
       losses.contains(ContrastiveLoss.self) || losses.contains(InteractiveLoss.self)
       || objective.affinityScale == nil
     objective.projects = training.project
+    if losses.contains(NormAndDirectionLoss.self), inputs.reinforced != nil {
+      throw Failure(
+        .usage,
+        "the loss norm-direction compares norms, which stored embeddings do not have: leave "
+          + "--reinforced out")
+    }
     let compares =
       losses.contains(FeatureLoss.self) || losses.contains(InteractiveLoss.self)
       || losses.contains(NormAndDirectionLoss.self) || losses.contains(ClassLogitsLoss.self)
@@ -46,7 +52,7 @@ extension Distill {
       let rows = try ZeroShot.classEmbeddings(names, templates: prompts, encoder)
       objective.classes = Tensor(shape: [names.count, width], rows.values)
     }
-    if losses.contains(NormAndDirectionLoss.self), !names.isEmpty, inputs.reinforced == nil {
+    if losses.contains(NormAndDirectionLoss.self), !names.isEmpty {
       objective.directions = try classMeans(encoder, inputs.dataset, width)
       inputs.givesClasses = true
     }

@@ -9,12 +9,12 @@ import Training
 
 /// One run of distillation, from the teacher to the written student.
 final class DistillRun {
-  private let command: Distill
-  private let fractions: [Double]
-  private let files: DistillFiles
-  private let teacher: OpenedModel
-  private let student: OpenedModel
-  private var inputs: TrainingInputs
+  let command: Distill
+  let fractions: [Double]
+  let files: DistillFiles
+  let teacher: OpenedModel
+  let student: OpenedModel
+  private(set) var inputs: TrainingInputs
   private let validation: DistillValidation?
   private var notes: [String] = []
   /// When the state was last saved.
@@ -60,82 +60,102 @@ final class DistillRun {
     return try run(phases, model, objective, options, state)
   }
 
+  /// What a run has at hand while it goes on.
+  private struct Course {
+    let phases: [DistillPhase]
+    let options: [String: String]
+    let model: CLIPModel
+    let objective: Objective
+    let batches: TrainingBatches
+    let log: TrainingLog
+    let progress: Progress
+    /// Steps done in all phases.
+    var step: Int
+    var lastLoss = Double.nan
+
+    var totalSteps: Int { phases.reduce(0) { $0 + $1.steps } }
+  }
+
   private func run(
     _ phases: [DistillPhase], _ model: CLIPModel, _ objective: Objective,
     _ options: [String: String], _ state: TrainingStateFile?
   ) throws -> DistillSummary {
     let first = state?.phase ?? 0
-    var graph = model.graph
-    if first > 0 { graph = try ModelFile.read(files.student(ofPhase: first)).graph }
-    let done = phases[..<first].reduce(0) { $0 + $1.steps }
-    let stepInPhase =
-      state?.tensors.first { $0.name == "step" }.map {
-        Int($0.tensor.elements(of: Int32.self).first ?? 0)
-      } ?? 0
-    let log = try TrainingLog(path: files.log, resumingAt: done + stepInPhase)
+    let firstStep = phases[..<first].reduce(state?.step ?? 0) { $0 + $1.steps }
     let batches = try inputs.batches(
       count: command.training.batch, seed: command.common.seed, threads: command.common.threads,
-      firstStep: done + stepInPhase)
+      firstStep: firstStep)
     defer { batches.stop() }
-    let start = ContinuousClock.now
-    let total = phases.reduce(0) { $0 + $1.steps }
-    let progress = Progress("distill", total: total, unit: "steps")
-    var step = done
-    var lastLoss = Double.nan
     let teacherAccuracy = try validation?.accuracy(of: teacher)
+    var course = Course(
+      phases: phases, options: options, model: model, objective: objective, batches: batches,
+      log: try TrainingLog(path: files.log, resumingAt: firstStep),
+      progress: Progress("distill", total: phases.reduce(0) { $0 + $1.steps }, unit: "steps"),
+      step: firstStep)
+    let start = ContinuousClock.now
+    var graph = first > 0 ? try ModelFile.read(files.student(ofPhase: first)).graph : model.graph
     for index in first..<phases.count {
-      let isResumed = index == first && state != nil
-      if !(isResumed && first > 0) { graph = try started(phases[index], graph) }
-      if index > first {
-        try write(graph, like: model, to: files.student(ofPhase: index))
-      }
+      if index > first || first == 0 { graph = try started(phases[index], graph) }
+      if index > first { try write(graph, like: model, to: files.student(ofPhase: index)) }
       let trainer = try trainer(phases[index], graph, objective)
-      if isResumed, let state { try trainer.restore(state.tensors) }
-      step = phases[..<index].reduce(0) { $0 + $1.steps } + trainer.step
-      while trainer.step < phases[index].steps {
-        let stepStart = ContinuousClock.now
-        let batch = try batches.next()
-        let last = try stepped(trainer, batch)
-        lastLoss = last.loss
-        step += 1
-        let seconds = (ContinuousClock.now - stepStart) / .seconds(1)
-        try log.append(step: step - 1, logged(last, phase: index, seconds: seconds))
-        progress.update(step, note: noted(last, seconds: seconds))
-        if Interruption.isRequested { try stop(trainer, index, options, step) }
-        if ContinuousClock.now - saved > .seconds(command.saveEvery) {
-          try save(trainer, index, options)
-        }
-        if let validation, step < total, step % command.validationInterval(total) == 0 {
-          progress.finish()
-          let accuracy = try validation.accuracy(of: try trainer.result(), like: model)
-          try log.append(step: step - 1, [("validation_top1", .number(accuracy))])
-        }
-      }
+      if index == first, let state { try trainer.restore(state.tensors) }
+      try train(trainer, phase: index, &course)
       graph = try trainer.result()
     }
-    progress.finish()
+    course.progress.finish()
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
     graph.provenance.append(
       ProvenanceStep(
         pass: "distill", options: options, seed: command.common.seed,
         inputSHA256: try student.sha256()))
     try write(graph, like: model, to: command.output)
-    var accuracy: Double?
-    if let validation {
-      let top1 = try validation.accuracy(of: graph, like: model)
-      try log.append(step: max(step - 1, 0), [("validation_top1", .number(top1))])
-      accuracy = top1
-    }
+    let accuracy = try validated(graph, course)
     try drawCurve()
     files.removeState(phaseCount: phases.count)
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    let steps = total - done - stepInPhase
-    let towers: [Passes.Tower] = [.image, .text]
+    let steps = course.totalSteps - firstStep
     return DistillSummary(
       steps: steps, seconds: seconds,
       imagesPerSecond: Double(steps * command.training.batch) / max(seconds, 1e-9),
-      loss: lastLoss, teacherAccuracy: teacherAccuracy, accuracy: accuracy,
-      parametersBefore: try teacher.graphModel(for: "distill").graph.parameterCount(of: towers),
-      parametersAfter: graph.parameterCount(of: towers), notes: notes)
+      loss: course.lastLoss, teacherAccuracy: teacherAccuracy, accuracy: accuracy,
+      parametersBefore: try teacher.graphModel(for: "distill").graph.parameterCount(
+        of: Passes.Tower.allCases),
+      parametersAfter: graph.parameterCount(of: Passes.Tower.allCases), notes: notes)
+  }
+
+  /// Does the steps of a phase that are left.
+  private func train(_ trainer: Trainer, phase: Int, _ course: inout Course) throws {
+    while trainer.step < course.phases[phase].steps {
+      let start = ContinuousClock.now
+      let report = try stepped(trainer, try course.batches.next())
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
+      try course.log.append(step: course.step, logged(report, phase: phase, seconds: seconds))
+      course.step += 1
+      course.lastLoss = report.loss
+      course.progress.update(course.step, note: noted(report, seconds: seconds))
+      if Interruption.isRequested {
+        try save(trainer, phase, course.options)
+        throw Failure(
+          .interrupted,
+          "interrupted after step \(course.step); the state is saved, --resume goes on from there")
+      }
+      if ContinuousClock.now - saved > .seconds(command.saveEvery) {
+        try save(trainer, phase, course.options)
+      }
+      let interval = command.validationInterval(course.totalSteps)
+      if course.step < course.totalSteps, course.step % interval == 0 {
+        _ = try validated(try trainer.result(), course)
+      }
+    }
+  }
+
+  /// The accuracy of the student on the validation data, logged; nil where there are none.
+  private func validated(_ graph: Graph, _ course: Course) throws -> Double? {
+    guard let validation else { return nil }
+    course.progress.finish()
+    let accuracy = try validation.accuracy(of: graph, like: course.model)
+    try course.log.append(
+      step: max(course.step - 1, 0), [("validation_top1", .number(accuracy))])
+    return accuracy
   }
 
   // MARK: Steps
@@ -168,7 +188,7 @@ final class DistillRun {
       seed: command.common.seed, threadCount: command.common.threads)
   }
 
-  private var microBatchCount: Int {
+  var microBatchCount: Int {
     let training = command.training
     let size = training.microBatch ?? training.batch
     return (training.batch + size - 1) / size
@@ -181,11 +201,10 @@ final class DistillRun {
         graph.values(of: command.training.tower.towers).map { graph.name(of: $0) })
       return try WeightForm(graph) { trained.contains($0) }
     case .masks(let keep):
-      let towers: [Passes.Tower] = [.image, .text]
-      let whole = try teacher.graphModel(for: "distill").graph.parameterCount(of: towers)
-      var options = MaskedForm.Options(
-        keep: keep * Double(whole) / Double(graph.parameterCount(of: towers)))
-      options.rampSteps = max(1, phase.steps * 2 / 3)
+      let whole = try teacher.graphModel(for: "distill").graph.parameterCount(
+        of: Passes.Tower.allCases)
+      let share = keep * Double(whole) / Double(graph.parameterCount(of: Passes.Tower.allCases))
+      let options = MaskedForm.Options(keep: share, steps: phase.steps)
       return try MaskedForm(graph, options: options)
     }
   }
@@ -194,9 +213,13 @@ final class DistillRun {
   private func started(_ phase: DistillPhase, _ graph: Graph) throws -> Graph {
     guard case .inherited(var options) = phase.start else { return graph }
     if let keep = options.keep {
-      let towers: [Passes.Tower] = [.image, .text]
-      let whole = try teacher.graphModel(for: "distill").graph.parameterCount(of: towers)
-      options.keep = keep * Double(whole) / Double(graph.parameterCount(of: towers))
+      let whole = try teacher.graphModel(for: "distill").graph.parameterCount(
+        of: Passes.Tower.allCases)
+      options.keep =
+        keep * Double(whole)
+        / Double(
+          graph.parameterCount(
+            of: Passes.Tower.allCases))
     }
     let context = PassContext(
       seed: command.common.seed, threadCount: command.common.threads
@@ -269,97 +292,11 @@ final class DistillRun {
     saved = .now
   }
 
-  private func stop(
-    _ trainer: Trainer, _ phase: Int, _ options: [String: String], _ step: Int
-  ) throws -> Never {
-    try save(trainer, phase, options)
-    throw Failure(
-      .interrupted,
-      "interrupted after step \(step); the state is saved, --resume goes on from there")
-  }
-
-  /// Everything that decides the bits of the result, by name in words.
-  private func optionTexts() throws -> [String: String] {
-    let (data, training) = (command.data, command.training)
-    var texts: [String: String] = [
-      "teacher_sha256": try teacher.sha256(), "student_sha256": try student.sha256(),
-      "data_sha256": try DatasetIdentity(of: inputs.dataset).sha256, "augment": data.augment,
-      "loss": try LossMixture(parsing: training.loss).description,
-      "affinity_scale": training.affinityScale, "batch": String(training.batch),
-      "micro_batches": String(microBatchCount), "lr": String(training.lr),
-      "schedule": training.schedule.rawValue, "optimizer": training.optimizer.rawValue,
-      "weight_decay": String(training.weightDecay), "clip": training.clip.rawValue,
-      "clip_norm": String(training.clipNorm), "tower": training.tower.rawValue,
-      "seed": String(command.common.seed), "threads": String(command.common.threads),
-      "keep": fractions.map { String($0) }.joined(separator: ","),
-    ]
-    texts["inherit"] = command.inherit?.rawValue
-    texts["warm_up"] = training.warmUp.map { String($0) }
-    texts["average"] = training.average.map { String($0) }
-    texts["mask_steps"] = training.maskSteps.map { String($0) }
-    texts["project"] = training.project ? "true" : nil
-    texts["recompute"] = training.recompute ? "true" : nil
-    texts["length"] =
-      training.steps.map { "\($0) steps" } ?? training.minutes.map { "\($0) minutes" }
-      ?? "\(training.epochs ?? 10) epochs"
-    if let templates = data.templates {
-      texts["templates_sha256"] = try SHA256.hash(fileAt: templates)
-    }
-    if let stored = data.reinforced { texts["reinforced_sha256"] = try SHA256.hash(fileAt: stored) }
-    if command.inherit == .manual {
-      let dimensions = command.dimensions
-      texts["initialization"] = dimensions.initialization.rawValue
-      texts["ranking"] = dimensions.ranking.rawValue
-      for (tower, wanted) in [("image", dimensions.image), ("text", dimensions.text)] {
-        texts["\(tower)_layers"] = wanted.layers.map { String($0) }
-        texts["\(tower)_heads"] = wanted.heads.map { String($0) }
-        texts["\(tower)_neurons"] = wanted.neurons.map { String($0) }
-        texts["\(tower)_width"] = wanted.width.map { String($0) }
-      }
-    }
-    return texts
-  }
-
   // MARK: Results
 
   private func write(_ graph: Graph, like model: CLIPModel, to path: String) throws {
     var result = model
     result.graph = graph
     try ModelFile.write(result, to: path)
-  }
-
-  private func logged(
-    _ report: StepReport, phase: Int, seconds: Double
-  ) -> [(name: String, value: LogValue)] {
-    var values: [(name: String, value: LogValue)] = [
-      ("phase", .integer(phase)), ("loss", .number(report.loss)),
-    ]
-    values += report.terms.map { ($0.name, .number($0.value)) }
-    values += report.shown.map { ($0.label, .number($0.value)) }
-    values += [
-      ("rate", .number(report.rate)), ("gradient_norm", .number(report.gradientNorm)),
-      ("batch_accuracy", .number(report.batchAccuracy)),
-      ("images_per_second", .number(Double(command.training.batch) / max(seconds, 1e-9))),
-    ]
-    return values
-  }
-
-  private func noted(_ report: StepReport, seconds: Double) -> String {
-    let images = Double(command.training.batch) / max(seconds, 1e-9)
-    return String(
-      format: "loss %.4f  lr %.2e  %.0f images/s", report.loss, report.rate, images)
-  }
-
-  private func drawCurve() throws {
-    let losses = try TrainingLog.points(of: "loss", in: files.log)
-    let batch = try TrainingLog.points(of: "batch_accuracy", in: files.log)
-    let measured = try TrainingLog.points(of: "validation_top1", in: files.log)
-    var accuracies = [CurveSeries("texts told apart in a batch", batch)]
-    if !measured.isEmpty { accuracies.append(CurveSeries("zero-shot top-1", measured)) }
-    let name = URL(fileURLWithPath: command.output).lastPathComponent
-    try files.write(
-      Curve(
-        title: "Distillation of \(name)", losses: [CurveSeries("loss", losses)],
-        accuracies: accuracies))
   }
 }
