@@ -41,10 +41,14 @@ package struct ScaleAxis: Op {
     let x = inputs.span(0, of: type)
     let z = inputs.span(1, of: type)
     var y = outputs.span(0, of: type)
-    for block in 0..<frame.blockCount {
-      let factor = z[block % frame.unitCount]
-      for index in (block * frame.blockSize)..<((block + 1) * frame.blockSize) {
-        y[index] = x[index] * factor
+    var index = 0
+    for _ in 0..<frame.outerCount {
+      for place in 0..<frame.unitCount {
+        let factor = z[place]
+        for _ in 0..<frame.blockSize {
+          y[index] = x[index] * factor
+          index += 1
+        }
       }
     }
   }
@@ -65,16 +69,17 @@ extension ScaleAxis: DifferentiableOp {
   }
 }
 
-/// A tensor seen as blocks of neighbouring elements that share a unit of one axis.
+/// A tensor seen as blocks of neighbouring elements that share a unit of one axis: all units in
+/// order, as often as there are indices before the axis.
 struct AxisFrame {
+  let outerCount: Int
   let unitCount: Int
   let blockSize: Int
-  let blockCount: Int
 
   init(_ shape: [Int], axis: Int, unit: Int) {
-    unitCount = max(shape[axis] / unit, 1)
+    outerCount = shape[..<axis].reduce(1, *)
+    unitCount = shape[axis] / unit
     blockSize = shape[(axis + 1)...].reduce(1, *) * unit
-    blockCount = blockSize == 0 ? 0 : shape.reduce(1, *) / blockSize
   }
 }
 

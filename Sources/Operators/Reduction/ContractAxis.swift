@@ -42,12 +42,16 @@ package struct ContractAxis: Op {
     let b = inputs.span(1, of: type)
     var y = outputs.span(0, of: type)
     for index in 0..<y.count { y[index] = 0 }
-    for block in 0..<frame.blockCount {
-      var sum: Element = 0
-      for index in (block * frame.blockSize)..<((block + 1) * frame.blockSize) {
-        sum += a[index] * b[index]
+    var index = 0
+    for _ in 0..<frame.outerCount {
+      for place in 0..<frame.unitCount {
+        var sum: Element = 0
+        for _ in 0..<frame.blockSize {
+          sum += a[index] * b[index]
+          index += 1
+        }
+        y[place] += sum
       }
-      y[block % frame.unitCount] += sum
     }
   }
 }

@@ -66,6 +66,9 @@ struct Distill: Command {
     if inherit == .automatic, !dimensions.isEmpty {
       throw Failure(.usage, "dimensions go with --inherit manual; automatic takes --keep")
     }
+    if inherit == .automatic, training.tower != .both {
+      throw Failure(.usage, "--tower goes with --student or --inherit manual")
+    }
     var fractions: [Double] = []
     for part in stages?.split(separator: ",", omittingEmptySubsequences: false) ?? [] {
       guard let fraction = Double(String(part)), fraction > 0, fraction < (fractions.last ?? 1)

@@ -19,6 +19,7 @@ extension DistillRun {
       "weight_decay": String(training.weightDecay), "clip": training.clip.rawValue,
       "clip_norm": String(training.clipNorm), "tower": training.tower.rawValue,
       "seed": String(command.common.seed), "threads": String(command.common.threads),
+      "image_column": data.imageColumn, "caption_column": data.captionColumn,
       "keep": fractions.map { String($0) }.joined(separator: ","),
     ]
     texts["inherit"] = command.inherit?.rawValue

@@ -180,8 +180,9 @@ package struct MaskedForm: TrainedForm {
   ) throws(GraphError) -> Graph {
     var trained = student
     for entry in weights.entries {
+      // What the losses train beside the student is not part of it.
       guard let value = trained.value(named: entry.name), var parameter = trained.parameter(value)
-      else { throw .unknownName(entry.name) }
+      else { continue }
       parameter.tensor = weights.tensor(of: entry)
       try trained.setParameter(value, parameter)
     }
