@@ -29,7 +29,6 @@ final class CachedStepEngine: StepEngine {
   private let blocks: StepBlocks
   /// Where a part leaves its gradients before they are added up.
   private let partial: StepBlocks
-  private let hasPenalty: Bool
   private let penaltyName: String?
 
   init(
@@ -64,7 +63,6 @@ final class CachedStepEngine: StepEngine {
       termNames = lossGraph.terms
       seedNames = lossGraph.gradients.filter { Self.names.contains($0.key) }
       let backwardGraph = try BackwardGraph(form, own, values, recomputes: recomputes)
-      hasPenalty = backwardGraph.penalty != nil
       penaltyName = backwardGraph.penalty
 
       do throws(ExecutionError) {
@@ -145,7 +143,7 @@ final class CachedStepEngine: StepEngine {
           seed?.selecting(Array(first..<(first + rows)), onAxis: 0)
           ?? Tensor(shape: tensors[index].shape, of: Float.self) { _ in }
       }
-      if hasPenalty { seeded["seed.penalty"] = Tensor(scalar: index == 0 ? 1 : 0) }
+      if penaltyName != nil { seeded["seed.penalty"] = Tensor(scalar: index == 0 ? 1 : 0) }
       let results = try backward.run(seeded)
       if index == 0 {
         shownValues = shown.map { name in

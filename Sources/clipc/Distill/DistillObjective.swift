@@ -65,7 +65,7 @@ extension Distill {
   ) throws -> Tensor {
     let count = dataset.classNames.count
     var taken = [Int](repeating: 0, count: count)
-    let chosen = try dataset.selecting(count: dataset.sampleCount, seed: common.seed).filtered {
+    let chosen = try dataset.filtered {
       guard let index = $0.classIndex, index < count, taken[index] < 64 else { return false }
       taken[index] += 1
       return true
