@@ -44,6 +44,7 @@ let package = Package(
     .target(name: "TensorCore", swiftSettings: swift + [.enableExperimentalFeature("Lifetimes")]),
     library("ModelFormat"),
     library("Preprocessing"),
+    library("Charts"),
 
     // The graph, the batches, the interpreter.
     library("GraphIR", ["TensorCore"]),
@@ -73,7 +74,8 @@ let package = Package(
     .executableTarget(
       name: "clipc",
       dependencies: [
-        "Checkpoints", "ClipRuntime", "Datasets", "Evaluation", "Execution", "Export", "GraphIR",
+        "Charts", "Checkpoints", "ClipRuntime", "Datasets", "Evaluation", "Execution", "Export",
+        "GraphIR",
         "ModelFormat", "Operators", "Passes", "Preprocessing", "TensorCore", "Training", "CKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
@@ -90,6 +92,7 @@ let package = Package(
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: c),
     tests("CKernelsTests", ["CKernels"]),
     tests("TensorCoreTests", ["TensorCore", "TestSupport"]),
+    tests("ChartsTests", ["Charts"]),
     tests("PreprocessingTests", ["Preprocessing", "TestSupport"]),
     tests("GraphIRTests", ["Operators", "TestSupport"]),
     tests("DatasetsTests", ["Datasets", "Preprocessing", "TestSupport"]),

@@ -9,7 +9,7 @@ import sys
 
 FLOORS = [
     {"CKernels", "CClip", "COpenBLAS", "CHDF5", "CSHA256", "CZstd", "CJPEG", "CPNG"},
-    {"TensorCore", "Preprocessing", "ModelFormat"},
+    {"TensorCore", "Preprocessing", "ModelFormat", "Charts"},
     {"GraphIR", "Datasets", "ClipRuntime"},
     {"Operators"},
     {"Execution", "Checkpoints", "Evaluation"},
@@ -20,7 +20,7 @@ FLOORS = [
 # The interpreter must be able to leave for a device with nothing but itself.
 RUNTIME = {"ModelFormat", "ClipRuntime"}
 RUNTIME_IMPORTS = {"ModelFormat", "CKernels", "CClip"}
-NO_FOUNDATION = {"TensorCore", "GraphIR", "Preprocessing", "ModelFormat", "ClipRuntime"}
+NO_FOUNDATION = {"Charts", "TensorCore", "GraphIR", "Preprocessing", "ModelFormat", "ClipRuntime"}
 
 root = pathlib.Path(__file__).resolve().parent.parent
 floor = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -20,3 +20,30 @@ size_t clip_f32_attention_scratch_count(size_t key_count, size_t head_width) {
                             __builtin_add_overflow(count, rows, &count);
   return is_too_large || count > PTRDIFF_MAX ? PTRDIFF_MAX : count;
 }
+
+size_t clip_f32_match_tokens_scratch_count(size_t token_count, size_t head_width) {
+  // Metrics of both halves, those of one transposed, a tile's rows of scores in whole panels; the
+  // best score and its token of each row.
+  size_t tokens, metrics, transposed, rows, count;
+  const bool is_too_large =
+      __builtin_add_overflow(token_count, (size_t)31, &tokens) ||
+      __builtin_mul_overflow(tokens, head_width, &metrics) ||
+      __builtin_mul_overflow((tokens / 2 + 15) & ~(size_t)15, head_width, &transposed) ||
+      __builtin_mul_overflow((tokens / 2 + 15) & ~(size_t)15, (size_t)12, &rows) ||
+      __builtin_add_overflow(metrics, transposed, &count) ||
+      __builtin_add_overflow(count, rows, &count) ||
+      __builtin_add_overflow(count, tokens, &count);
+  return is_too_large || count > PTRDIFF_MAX ? PTRDIFF_MAX : count;
+}
+
+size_t clip_f32_select_tokens_scratch_count(size_t token_count) {
+  // Two whole rows of scores.
+  return token_count > PTRDIFF_MAX / 2 - 16 ? PTRDIFF_MAX : 2 * ((token_count + 15) & ~(size_t)15);
+}
+
+size_t clip_f32_transposed_count(size_t row_count, size_t column_count) {
+  size_t rows, count;
+  const bool is_too_large = __builtin_add_overflow(row_count, (size_t)15, &rows) ||
+                            __builtin_mul_overflow(rows & ~(size_t)15, column_count, &count);
+  return is_too_large || count > PTRDIFF_MAX ? PTRDIFF_MAX : count;
+}

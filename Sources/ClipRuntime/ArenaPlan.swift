@@ -30,6 +30,14 @@ struct ArenaPlan {
   private(set) var firstRows = 0
   /// Where the pooled position of each item is kept.
   private(set) var pooledPositions = 0
+  /// Where the plans start of which tokens of each item stay.
+  private(set) var tokenPlans = 0
+  /// Bytes from one item's plan to the next.
+  private(set) var tokenPlanByteCount = 0
+  /// Where each tensor's prepared form starts; nil where it is used as it lies in the file.
+  private(set) var preparedTensors: [Int?] = []
+  /// Where the transposed activations of a sparse product start.
+  private(set) var transposed = 0
   /// Where the threads' scratch starts.
   private(set) var scratch = 0
   /// Bytes from one thread's scratch to the next.
@@ -51,7 +59,19 @@ struct ArenaPlan {
       guard let program else { continue }
       let needed = try ArenaPlan.scratchByteCount(program, tokens: limits.tokenCount)
       scratchByteCount = max(scratchByteCount, needed)
+      tokenPlanByteCount = max(tokenPlanByteCount, ArenaPlan.tokenPlanByteCount(program))
     }
+    tokenPlans = try reserve(tokenPlanByteCount, times: limits.imageCount)
+    preparedTensors = [Int?](repeating: nil, count: reader.tensors.count)
+    var transposedByteCount = 0
+    for (program, count) in [(image, limits.imageCount), (text, limits.textCount)] {
+      guard let program else { continue }
+      try prepareTensors(of: program, reader)
+      let needed = try ArenaPlan.transposedByteCount(
+        program, reader, items: count, tokens: limits.tokenCount)
+      transposedByteCount = max(transposedByteCount, needed)
+    }
+    transposed = try reserve(transposedByteCount, times: 1)
     scratch = try reserve(scratchByteCount, times: threadCount)
     let start = byteCount
     if let image { imageSlots = try place(image, items: limits.imageCount, tokens: 0) }
@@ -89,16 +109,79 @@ struct ArenaPlan {
     return offsets
   }
 
+  /// Makes room for the sparse tensors that a program multiplies with.
+  private mutating func prepareTensors(
+    of program: Program, _ reader: ModelReader
+  ) throws(RuntimeError) {
+    for case .linear(let op) in program.instructions {
+      let tensor = reader.tensors[op.weight]
+      guard tensor.isSparse, preparedTensors[op.weight] == nil else { continue }
+      guard let size = PreparedWeights.byteCount(tensor) else { throw .outOfMemory }
+      preparedTensors[op.weight] = try reserve(size, times: 1)
+    }
+  }
+
+  /// Bytes of the largest transposed input of a sparse product.
+  private static func transposedByteCount(
+    _ program: Program, _ reader: ModelReader, items: Int, tokens: Int
+  ) throws(RuntimeError) -> Int {
+    var most = 0
+    for case .linear(let op) in program.instructions {
+      let tensor = reader.tensors[op.weight]
+      guard tensor.layout == .sparse else { continue }
+      let (rows, overflow) = (rowCount(program, op.input) ?? tokens)
+        .multipliedReportingOverflow(by: items)
+      guard !overflow else { throw .outOfMemory }
+      let floats = clip_f32_transposed_count(rows, tensor.columns)
+      guard floats < Int.max / 8 else { throw .outOfMemory }
+      most = max(most, floats * 4)
+    }
+    return most
+  }
+
   private static func scratchByteCount(
     _ program: Program, tokens: Int
   ) throws(RuntimeError) -> Int {
     var most = 0
-    for case .attention(let attention) in program.instructions {
-      var keys = tokens
-      if case .perItem(let rows) = program.buffers[attention.key.buffer].rows { keys = rows }
-      let floats = clip_f32_attention_scratch_count(keys, attention.headWidth)
+    for instruction in program.instructions {
+      let floats: Int
+      switch instruction {
+      case .attention(let op):
+        let keys = rowCount(program, op.key.buffer) ?? tokens
+        floats = clip_f32_attention_scratch_count(keys, op.headWidth)
+      case .mergeTokens(let op):
+        let keys = rowCount(program, op.key.buffer) ?? tokens
+        floats = clip_f32_match_tokens_scratch_count(keys, op.headWidth)
+      case .dropTokens(let op):
+        floats = clip_f32_select_tokens_scratch_count(rowCount(program, op.input) ?? tokens)
+      default: continue
+      }
       guard floats < Int.max / 8 else { throw .outOfMemory }
       most = max(most, floats * 4)
+    }
+    return aligned(most)
+  }
+
+  /// Rows of a buffer for each item; nil where they are its tokens.
+  private static func rowCount(_ program: Program, _ buffer: Int) -> Int? {
+    if case .perItem(let rows) = program.buffers[buffer].rows { return rows }
+    return nil
+  }
+
+  /// Bytes of an item's largest plan of which tokens stay.
+  ///
+  /// For each row left its source, for each merged token its number, its row and its share; there
+  /// are at most ``Limit/rowCount`` of each.
+  private static func tokenPlanByteCount(_ program: Program) -> Int {
+    var most = 0
+    for instruction in program.instructions {
+      switch instruction {
+      case .mergeTokens(let op):
+        let (tokens, kept) = (rowCount(program, op.input) ?? 0, rowCount(program, op.output) ?? 0)
+        most = max(most, 4 * (kept + 3 * (tokens - kept)))
+      case .dropTokens(let op): most = max(most, 4 * (rowCount(program, op.output) ?? 0))
+      default: continue
+      }
     }
     return aligned(most)
   }

@@ -19,8 +19,12 @@ struct Frame {
   let buffers: [Buffer]
   /// The model's tensors.
   let tensors: [TensorRecord]
-  /// What tensor offsets count from.
+  /// Where each tensor is read from.
+  let tensorAddresses: [UnsafeRawPointer]
+  /// What tensor offsets count from in the file.
   let weights: UnsafeRawPointer
+  /// The transposed activations of a sparse product.
+  let transposed: UnsafeMutablePointer<Float>
   /// What slot offsets count from.
   let arena: UnsafeMutableRawPointer
   /// Where each slot starts in the arena.
@@ -31,6 +35,10 @@ struct Frame {
   let firstRows: UnsafePointer<Int>
   /// Each item's pooled position, counted from its first token.
   let pooledPositions: UnsafePointer<Int>
+  /// The first item's plan of which tokens stay.
+  let tokenPlans: UnsafeMutableRawPointer
+  /// Bytes from one item's plan to the next.
+  let tokenPlanByteCount: Int
   /// Scratch of the first thread.
   let scratch: UnsafeMutableRawPointer
   /// Bytes from one thread's scratch to the next.
@@ -55,6 +63,8 @@ struct Frame {
     case .l2Normalize(let input, let output): l2Normalize(input, output)
     case .quantize(let input, let output): quantize(input, output)
     case .add(let left, let right, let output): add(left, right, output)
+    case .mergeTokens(let op): run(op)
+    case .dropTokens(let op): run(op)
     }
   }
 
@@ -109,7 +119,7 @@ struct Frame {
 
   /// The bytes of a tensor as elements of `type`.
   func tensor<T>(_ index: Int, as type: T.Type) -> UnsafePointer<T> {
-    (weights + tensors[index].offset).assumingMemoryBound(to: type)
+    tensorAddresses[index].assumingMemoryBound(to: type)
   }
 
   // MARK: Tasks

@@ -20,6 +20,8 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
   private let ownsArena: Bool
   private let pool: OpaquePointer?
   private let weights: UnsafeRawPointer
+  /// Where each tensor's elements are read from: the file, or their prepared form in the arena.
+  private let tensorAddresses: [UnsafeRawPointer]
   private var profile: Profile?
 
   /// Makes an interpreter with an arena of its own.
@@ -89,6 +91,7 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     self.arena = base
     self.ownsArena = ownsArena
     self.weights = weights
+    tensorAddresses = Interpreter.prepare(model.reader, plan, weights, base)
     arenaByteCount = plan.byteCount
     pool = clip_pool_create(threadCount)
   }
@@ -106,6 +109,24 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
   ) throws(RuntimeError) -> Int {
     guard (1...64).contains(threadCount) else { throw .threadCount(found: threadCount) }
     return try ArenaPlan(model.reader, bound(limits, model), threadCount: threadCount).byteCount
+  }
+
+  /// Prepares the sparse tensors and tells where all tensors are read from.
+  private static func prepare(
+    _ reader: ModelReader, _ plan: ArenaPlan, _ weights: UnsafeRawPointer,
+    _ arena: UnsafeMutableRawPointer
+  ) -> [UnsafeRawPointer] {
+    var addresses: [UnsafeRawPointer] = []
+    addresses.reserveCapacity(reader.tensors.count)
+    for (tensor, prepared) in zip(reader.tensors, plan.preparedTensors) {
+      guard let prepared else {
+        addresses.append(weights + tensor.offset)
+        continue
+      }
+      PreparedWeights.prepare(tensor, weights + tensor.offset, at: arena + prepared)
+      addresses.append(UnsafeRawPointer(arena + prepared))
+    }
+    return addresses
   }
 
   private static func bound(_ limits: Limits, _ model: Model) -> Limits {
@@ -234,9 +255,11 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     Frame(
       tower: tower, kernels: clip_kernel_sets_at(kernelSet), pool: pool,
       threadCount: Int(clip_pool_thread_count(pool)), info: model.info, buffers: program.buffers,
-      tensors: model.reader.tensors, weights: weights, arena: arena,
+      tensors: model.reader.tensors, tensorAddresses: tensorAddresses, weights: weights,
+      transposed: (arena + plan.transposed).assumingMemoryBound(to: Float.self), arena: arena,
       slots: tower == .image ? plan.imageSlots : plan.textSlots, items: items,
       firstRows: UnsafePointer(firstRows), pooledPositions: UnsafePointer(pooledPositions),
+      tokenPlans: arena + plan.tokenPlans, tokenPlanByteCount: plan.tokenPlanByteCount,
       scratch: arena + plan.scratch, scratchByteCount: plan.scratchByteCount)
   }
 

@@ -63,8 +63,8 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     }
     quantization.activations =
       graph.nodes.contains { $0.op is FakeQuantize } ? "int8" : "float32"
-    macs.image = Self.operations(graph, output: "image_embeds")
-    macs.text = Self.operations(graph, output: "text_embeds")
+    macs.image = graph.multiplyAccumulateCount(output: "image_embeds")
+    macs.text = graph.multiplyAccumulateCount(output: "text_embeds")
   }
 
   private mutating func count(_ parameter: Parameter, _ name: String, isEmbedding: Bool) {
@@ -105,27 +105,6 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     case .float32: return tensor.withElements(of: Float.self) { all in count { all[$0] != 0 } }
     case .int8: return tensor.withElements(of: Int8.self) { all in count { all[$0] != 0 } }
     default: return tensor.count
-    }
-  }
-
-  private static func operations(_ graph: Graph, output: String) -> Int {
-    guard graph.output(named: output) != nil,
-      let tower = try? graph.extracting(outputs: [output])
-    else { return 0 }
-    let context = tower.contextLength ?? 1
-    var symbols: [String: Int] = [:]
-    for value in tower.inputs {
-      for (axis, extent) in tower.tensorType(of: value).extents.enumerated() {
-        if case .symbol(let name) = extent { symbols[name] = axis == 0 ? 1 : context }
-      }
-    }
-    return tower.nodes.reduce(0) { sum, node in
-      let inputs = node.inputs.compactMap { tower.tensorType(of: $0).shape(binding: symbols) }
-      let outputs = node.outputs.compactMap { tower.tensorType(of: $0).shape(binding: symbols) }
-      guard inputs.count == node.inputs.count, outputs.count == node.outputs.count else {
-        return sum
-      }
-      return sum + node.op.multiplyAccumulateCount(inputs: inputs, outputs: outputs)
     }
   }
 }

@@ -21,22 +21,26 @@ extension Lowering {
   /// Attention of all heads, straight to codes where those are wanted.
   mutating func lower(_ node: Node, _ op: Operators.Attention) throws(ExportError) {
     let (value, codes) = fuseCodes(after: node.outputs[0])
-    var heads: [HeadColumns] = []
-    for (index, input) in node.inputs.enumerated() {
-      let source = headColumns[input] ?? (input, 0)
-      let reader = index == 0 ? node.outputs[0] : input
-      heads.append(
-        HeadColumns(buffer: try buffer(of: source.value, for: reader), column: source.column))
-    }
+    let query = try heads(node.inputs[0], for: node.outputs[0])
+    let key = try heads(node.inputs[1], for: node.inputs[1])
+    let values = try heads(node.inputs[2], for: node.inputs[2])
+    var sizes: Int?
+    if node.inputs.count == 4 { sizes = try buffer(of: node.inputs[3], for: node.inputs[3]) }
     let width = columns(of: node.outputs[0])
     guard width > 0 else { throw unsupported(node, "it has no heads") }
     let output = makeBuffer(value, codes: codes)
     builder.append(
       .attention(
         ModelFormat.Attention(
-          query: heads[0], key: heads[1], value: heads[2], output: output,
+          query: query, key: key, value: values, output: output,
           headCount: width / op.headWidth, headWidth: op.headWidth, scoreScale: op.scale,
-          isCausal: op.isCausal)),
+          isCausal: op.isCausal, sizes: sizes)),
       name: node.name)
+  }
+
+  /// Where the heads of `value` lie, in the rows that `reader` is made for.
+  mutating func heads(_ value: Value, for reader: Value) throws(ExportError) -> HeadColumns {
+    let source = headColumns[value] ?? (value, 0)
+    return HeadColumns(buffer: try buffer(of: source.value, for: reader), column: source.column)
   }
 }

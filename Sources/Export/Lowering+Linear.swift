@@ -41,20 +41,40 @@ extension Lowering {
 
   /// The linears that read what `node` reads, for the same rows, and feed the same attention.
   private func attentionSiblings(of node: Node) -> [Node] {
-    guard let reader = needs.soleConsumer(of: node.outputs[0], in: graph),
-      reader.op is Operators.Attention
+    let readers = needs.readers(of: node.outputs[0], in: graph)
+    guard let reader = readers.first(where: { Self.isAttention($0.op) }),
+      areReadByHeads(node.outputs[0])
     else { return [node] }
-    return reader.inputs.compactMap { input in
+    return reader.inputs.prefix(3).compactMap { input in
       guard case .node(let index) = graph.origin(of: input) else { return nil }
       let other = graph.nodes[index]
       let fits =
         other.op is Operators.Linear && other.inputs[0] == node.inputs[0]
         && other.inputs.count == node.inputs.count && isPooled(input) == isPooled(node.outputs[0])
-        && needs.soleConsumer(of: input, in: graph) != nil
+        && areReadByHeads(input)
         && (graph.parameter(other.inputs[1])?.quantization == nil)
           == (graph.parameter(node.inputs[1])?.quantization == nil)
       return fits ? other : nil
     }
+  }
+
+  private static func isAttention(_ op: any Op) -> Bool {
+    op is Operators.Attention || op is ProportionalAttention
+  }
+
+  /// Whether all that reads `value` takes it as columns of a buffer: one attention, at one operand,
+  /// and what chooses tokens.
+  private func areReadByHeads(_ value: Value) -> Bool {
+    guard !graph.outputs.contains(where: { $0.value == value }) else { return false }
+    let readers = needs.readers(of: value, in: graph)
+    let isReadAsHeads = readers.allSatisfy { reader in
+      switch reader.op {
+      case is TokenMerge: reader.inputs[0] != value
+      case is TokenDrop: reader.inputs[0] != value
+      default: Self.isAttention(reader.op) && reader.inputs.count { $0 == value } == 1
+      }
+    }
+    return isReadAsHeads && readers.count { Self.isAttention($0.op) } == 1
   }
 
   private mutating func lowerSiblings(_ siblings: [Node]) throws(ExportError) {
@@ -77,8 +97,9 @@ extension Lowering {
     let input = try buffer(of: source, for: value)
     let name = nodes.map(\.name).joined(separator: "+")
     let stack = try WeightStack(nodes, graph, self)
+    let rows = rows(of: value)
     var linear = ModelFormat.Linear(
-      input: input, output: 0, weight: add("\(name).weight") { stack.panels() },
+      input: input, output: 0, weight: add("\(name).weight") { stack.stored(for: rows) },
       activation: activation)
     let inputCodes = self.codes[source]
     if stack.isInteger {
@@ -110,6 +131,8 @@ private struct WeightStack {
   private let floats: [Float]
   private let codes: [Int8]
   private let scales: [Float]
+  /// Whether elements were pruned, so that it may be shorter to say which are left.
+  private let isMasked: Bool
 
   var isInteger: Bool { !scales.isEmpty }
 
@@ -144,10 +167,17 @@ private struct WeightStack {
     self.codes = codes
     self.scales = scales
     self.bias = bias.isEmpty ? nil : bias
+    isMasked = nodes.contains { graph.parameter($0.inputs[1])?.mask != nil }
   }
 
-  func panels() -> StoredTensor {
-    isInteger
+  /// The weights in panels, or those that are left after pruning in whatever layout suits them.
+  func stored(for inputRows: RowRule) -> StoredTensor {
+    if isMasked {
+      return isInteger
+        ? .weights(codes, rows: rows, columns: columns, for: inputRows)
+        : .weights(floats, rows: rows, columns: columns, for: inputRows)
+    }
+    return isInteger
       ? .panels(codes, rows: rows, columns: columns)
       : .panels(floats, rows: rows, columns: columns)
   }

@@ -41,6 +41,9 @@ struct Lowering {
       case is Operators.Linear: try lowerLinear(node)
       case let op as Operators.LayerNorm: try lower(node, op)
       case let op as Operators.Attention: try lower(node, op)
+      case let op as ProportionalAttention: try lower(node, op.attention)
+      case let op as TokenMerge: try lower(node, op)
+      case let op as TokenDrop: try lower(node, op)
       case is PrependToken: try lowerPrependToken(node)
       case is Embedding: try lowerEmbedding(node)
       case let op as SelectToken:
@@ -112,7 +115,8 @@ struct Lowering {
     graph.tensorType(of: value).extents.last?.fixedCount ?? 0
   }
 
-  private func rows(of value: Value) -> RowRule {
+  /// The rows that `value` is made for.
+  func rows(of value: Value) -> RowRule {
     let type = graph.tensorType(of: value)
     if isPooled(value) || type.rank == 2 { return .perItem(1) }
     return type.extents[1].fixedCount.map { .perItem($0) } ?? .perToken

@@ -21,9 +21,12 @@ struct RowNeeds {
       let needsAllRows = node.outputs.contains { full.contains($0) }
       switch node.op {
       case is SelectToken, is SelectEndToken: continue
-      case is Attention:
+      case is Attention, is ProportionalAttention:
         full.formUnion(node.inputs[1...])
         if needsAllRows { full.insert(node.inputs[0]) }
+      case is TokenMerge, is TokenDrop:
+        full.formUnion(node.inputs)
+        full.formUnion(node.outputs)
       case is Linear, is LayerNorm, is Add, is QuickGELU, is GELU, is FakeQuantize:
         if needsAllRows { full.formUnion(node.inputs) }
       default: full.formUnion(node.inputs)
@@ -33,6 +36,11 @@ struct RowNeeds {
     for value in graph.values where !full.contains(value) && graph.tensorType(of: value).rank == 3 {
       pooled.insert(value)
     }
+  }
+
+  /// The nodes that read `value`.
+  func readers(of value: Value, in graph: Graph) -> [Node] {
+    consumers[Int(value.index)].map { graph.nodes[$0] }
   }
 
   /// The only node that reads `value`, where there is just one.

@@ -35,17 +35,24 @@ package struct PassContext {
   package let threadCount: Int
   /// Calibration inputs, where the user gave data.
   package let calibration: (any BatchSource)?
+  /// Reads the images and texts of the user's data that belong together; nil without data.
+  package let pairs: (() throws -> PairSet)?
+  /// What an interrupted run of the same work left, where it can be kept.
+  package let records: (any WorkRecords)?
   /// Where events go.
   package let report: (PassEvent) -> Void
 
   /// Surrounds a pass with the given things.
   package init(
     seed: UInt64 = 0, threadCount: Int = 1, calibration: (any BatchSource)? = nil,
+    pairs: (() throws -> PairSet)? = nil, records: (any WorkRecords)? = nil,
     report: @escaping (PassEvent) -> Void = { _ in }
   ) {
     self.seed = seed
     self.threadCount = threadCount
     self.calibration = calibration
+    self.pairs = pairs
+    self.records = records
     self.report = report
   }
 }
@@ -55,7 +62,7 @@ package protocol Pass: Sendable {
   /// The user's choices; the memberwise defaults are those of the command line.
   associatedtype Options: Codable & Sendable
 
-  /// The name in provenance and reports, a verb and an object such as `prune-magnitude`.
+  /// The name in provenance and reports, a verb, with an object where one is needed, such as `merge-tokens`.
   static var name: String { get }
 
   /// The choices this pass was made with.

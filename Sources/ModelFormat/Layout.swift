@@ -8,8 +8,9 @@ public enum Layout {
   public static var containerMagic: UInt64 { 0x0A1A_0A0D_5A4C_43C1 }
   /// The major version this code writes and the only one it reads.
   public static var majorVersion: UInt16 { 1 }
-  /// The minor version this code writes; files with a newer one are read.
-  public static var minorVersion: UInt16 { 0 }
+  /// The newest minor version this code writes, where a file has what came with it; files with a
+  /// newer one are read.
+  public static var minorVersion: UInt16 { 1 }
   /// The byte order marker as a little-endian reader sees it.
   public static var byteOrderMarker: UInt32 { 0x0102_0304 }
   /// Bytes of the fixed header in front of the section table.
@@ -74,8 +75,17 @@ public enum StoredType: UInt8, Sendable, CaseIterable {
 public enum TensorLayout: UInt8, Sendable, CaseIterable {
   /// Row after row without gaps.
   case rowMajor = 0
-  /// Panels of 16 rows for matrix products, see ``Panels``.
+  /// Panels of 16 rows for matrix products.
   case panels = 1
+  /// A bit for each element and the values of those that are not zero; becomes panels in memory.
+  case bitmap = 2
+  /// The same number of each so many columns and which they are; becomes panels in memory.
+  case pattern = 3
+  /// As ``bitmap``, float32, multiplied as it is.
+  case sparse = 4
+
+  /// The minor version of the format that has the layout first.
+  var minorVersion: UInt16 { rawValue <= 1 ? 0 : 1 }
 }
 
 /// What a section of the file holds; raw values are frozen and give the order in the file.

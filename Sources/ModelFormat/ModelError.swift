@@ -93,6 +93,14 @@ public enum TensorFault: Equatable, Sendable {
   case notFinite(element: Int)
   /// The padding of a panel is not zero, found by ``ModelReader/verifyContents()``.
   case panelPadding(offset: Int)
+  /// No pattern of columns, or one for another layout.
+  case pattern(found: UInt16)
+  /// A sparse tensor has not as many bits as values.
+  case sparseValueCount(expected: Int, found: Int)
+  /// A row has the number of a choice that its pattern does not have.
+  case sparseChoice(row: Int)
+  /// What pads the bits of a sparse tensor is not zero.
+  case sparsePadding(offset: Int)
   /// A weight code is -128, found by ``ModelReader/verifyContents()``.
   case code(element: Int)
 }

@@ -8,7 +8,8 @@ extension ModelReader {
   /// - Complexity: O(bytes of the weights), no allocation.
   public func verifyContents() throws(ModelError) {
     for (index, record) in tensors.enumerated() {
-      let data = data(ofTensor: index)
+      let values = data(ofTensor: index).dropFirst(record.sparseLayout?.valuesOffset ?? 0)
+      let data = UnsafeRawBufferPointer(rebasing: values)
       switch record.storedType {
       case .float32:
         for element in 0..<(data.count / 4) {

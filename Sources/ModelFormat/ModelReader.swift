@@ -50,7 +50,8 @@ public struct ModelReader: @unchecked Sendable {
   ///   - bytes: The whole file, at a multiple of 64 in memory (as mappings are).
   ///   - integrity: How much of the content is held against its checksum.
   /// - Throws: ``ModelError``, the first fault found; hostile bytes do no harm.
-  /// - Complexity: O(tables), plus O(bytes) of what `integrity` includes.
+  /// - Complexity: O(tables and the bits of sparse tensors), plus O(bytes) of what `integrity`
+  ///   includes.
   public init(
     _ bytes: UnsafeRawBufferPointer, integrity: Integrity = .tables
   ) throws(ModelError) {
@@ -102,6 +103,10 @@ public struct ModelReader: @unchecked Sendable {
       let end = offset + record.byteCount
       offset += aligned(record.byteCount)
       try SectionTable.requireZero(weights.bytes, end..<offset, at: weights.fileOffset)
+      if record.isSparse {
+        try verifySparse(
+          index, record, UnsafeRawBufferPointer(rebasing: weights.bytes[record.offset..<end]))
+      }
       tensors.append(record)
     }
     try cursor.finish()

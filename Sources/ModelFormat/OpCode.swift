@@ -20,6 +20,15 @@ public enum OpCode: UInt16, Sendable, CaseIterable {
   case quantize = 9
   /// Sum of two buffers.
   case add = 10
+  /// Attention in which keys count as often as the tokens that were merged into them.
+  case proportionalAttention = 11
+  /// Merging of tokens that are alike.
+  case mergeTokens = 12
+  /// Keeping of the tokens that matter most.
+  case dropTokens = 13
+
+  /// The minor version of the format that has the code first.
+  var minorVersion: UInt16 { rawValue <= 10 ? 0 : 1 }
 
   /// Words of an instruction with this code, the first one included.
   public var wordCount: Int {
@@ -32,6 +41,8 @@ public enum OpCode: UInt16, Sendable, CaseIterable {
     case .assembleTokens: 5
     case .pool, .l2Normalize, .quantize: 3
     case .add: 4
+    case .proportionalAttention, .dropTokens: 13
+    case .mergeTokens: 9
     }
   }
 }

@@ -17,7 +17,7 @@ extension Program {
 }
 
 /// Walks a program in order and remembers when each buffer is written and read last.
-private struct ProgramVerifier {
+struct ProgramVerifier {
   let program: Program
   let tower: Tower
   let info: ModelInfo
@@ -120,6 +120,8 @@ private struct ProgramVerifier {
         first.columns == second.columns,
         .bufferColumns(buffer: right, expected: first.columns, found: second.columns))
       try writeFloat(output, rows: first.rows, columns: first.columns)
+    case .mergeTokens(let op): try check(op)
+    case .dropTokens(let op): try check(op)
     }
   }
 
@@ -141,7 +143,7 @@ private struct ProgramVerifier {
     let weight = tensors[op.weight]
     let isInteger = source.quantization != nil
     try require(
-      weight.layout == .panels && (weight.storedType == .int8 || !isInteger),
+      weight.layout != .rowMajor && (weight.storedType == .int8 || !isInteger),
       .tensorType(tensor: op.weight))
     try require(
       weight.columns == source.columns,
@@ -173,22 +175,35 @@ private struct ProgramVerifier {
   }
 
   mutating func check(_ op: Attention) throws(ModelError) {
-    try require(
-      op.headCount >= 1 && op.headCount <= Limit.columnCount,
-      .parameter(operand: 8, found: UInt32(op.headCount)))
-    try require(
-      op.headWidth >= 1 && op.headWidth <= Limit.columnCount / op.headCount,
-      .parameter(operand: 9, found: UInt32(op.headWidth)))
+    let width = try headColumnCount(op.headCount, op.headWidth, operand: 8)
     try require(
       op.scoreScale.isFinite, .parameter(operand: 10, found: op.scoreScale.bitPattern))
-    let width = op.headCount * op.headWidth
     let query = try readFloat(op.query, width: width, operand: 2)
     let key = try readFloat(op.key, width: width, operand: 4)
     let value = try readFloat(op.value, width: width, operand: 6)
     try require(value.rows == key.rows, .bufferRows(buffer: op.value.buffer))
     let isPooled = query.rows == .perItem(1) && !(op.isCausal && tower == .image)
     try require(query.rows == key.rows || isPooled, .bufferRows(buffer: op.query.buffer))
+    if let sizes = op.sizes {
+      guard case .perItem(let tokens) = key.rows else {
+        throw fault(.bufferRows(buffer: op.key.buffer))
+      }
+      try checkSizes(sizes, tokens: tokens)
+    }
     _ = try write(op.output, rows: query.rows, columns: width)
+  }
+
+  /// The columns of all heads, whose number is operand `operand` and their width the one behind.
+  func headColumnCount(
+    _ headCount: Int, _ headWidth: Int, operand: Int
+  ) throws(ModelError) -> Int {
+    try require(
+      headCount >= 1 && headCount <= Limit.columnCount,
+      .parameter(operand: operand, found: UInt32(headCount)))
+    try require(
+      headWidth >= 1 && headWidth <= Limit.columnCount / headCount,
+      .parameter(operand: operand + 1, found: UInt32(headWidth)))
+    return headCount * headWidth
   }
 
   mutating func readFloat(
@@ -250,24 +265,31 @@ private struct ProgramVerifier {
     }
     var occupant = [Int?](repeating: nil, count: program.slotCount)
     for (index, instruction) in program.instructions.enumerated() {
-      let output = instruction.output
-      let slot = program.buffers[output].slot
-      if let other = occupant[slot] {
-        let free = max(lastReadAt[other], writtenAt[other] ?? 0)
-        let isInPlace =
-          free == index && lastReadAt[other] == index && instruction.mayReplace(other)
-          && program.buffers[output].hasSameType(as: program.buffers[other])
-        if free >= index && !isInPlace {
-          throw .buffer(tower, index: output, .overlaps(other: other))
+      for output in instruction.outputs {
+        let slot = program.buffers[output].slot
+        if let other = occupant[slot] {
+          let free = max(lastReadAt[other], writtenAt[other] ?? 0)
+          let isInPlace =
+            free == index && lastReadAt[other] == index && instruction.mayReplace(other)
+            && program.buffers[output].hasSameType(as: program.buffers[other])
+          if free >= index && !isInPlace {
+            throw .buffer(tower, index: output, .overlaps(other: other))
+          }
         }
+        occupant[slot] = output
       }
-      occupant[slot] = output
     }
   }
 }
 
 extension Instruction {
-  /// The buffer that the instruction writes.
+  /// The buffers that the instruction writes, ``output`` first.
+  public var outputs: [Int] {
+    if case .mergeTokens(let op) = self { return [op.output, op.outputSizes] }
+    return [output]
+  }
+
+  /// The buffer that the instruction writes, the first one where there are two.
   public var output: Int {
     switch self {
     case .patchUnfold(let op): op.output
@@ -279,6 +301,8 @@ extension Instruction {
     case .pool(_, let output), .l2Normalize(_, let output), .quantize(_, let output),
       .add(_, _, let output):
       output
+    case .mergeTokens(let op): op.output
+    case .dropTokens(let op): op.output
     }
   }
 
@@ -288,10 +312,13 @@ extension Instruction {
     case .patchUnfold, .tokenEmbedding: []
     case .linear(let op): op.residual.map { [op.input, $0] } ?? [op.input]
     case .layerNorm(let op): [op.input]
-    case .attention(let op): [op.query.buffer, op.key.buffer, op.value.buffer]
+    case .attention(let op):
+      [op.query.buffer, op.key.buffer, op.value.buffer] + (op.sizes.map { [$0] } ?? [])
     case .assembleTokens(let op): [op.input]
     case .pool(let input, _), .l2Normalize(let input, _), .quantize(let input, _): [input]
     case .add(let left, let right, _): [left, right]
+    case .mergeTokens(let op): [op.input, op.key.buffer] + (op.sizes.map { [$0] } ?? [])
+    case .dropTokens(let op): [op.input, op.query.buffer, op.key.buffer]
     }
   }
 

@@ -103,6 +103,10 @@ private struct OperandCursor {
 
   mutating func float() throws(ModelError) -> Float { Float(bitPattern: try word()) }
 
+  mutating func columns() throws(ModelError) -> HeadColumns {
+    HeadColumns(buffer: try required(), column: try required())
+  }
+
   func parameter(_ value: UInt32) -> ModelError {
     .instruction(tower, index: index, .parameter(operand: operand, found: value))
   }
@@ -150,6 +154,10 @@ extension Instruction {
           epsilon: try operands.float()))
     case .attention:
       self = .attention(try Attention(&operands))
+    case .proportionalAttention:
+      var attention = try Attention(&operands)
+      attention.sizes = try operands.required()
+      self = .attention(attention)
     case .tokenEmbedding:
       self = .tokenEmbedding(
         TokenEmbedding(
@@ -170,6 +178,21 @@ extension Instruction {
       self = .add(
         left: try operands.required(), right: try operands.required(),
         output: try operands.required())
+    case .mergeTokens:
+      self = .mergeTokens(
+        MergeTokens(
+          input: try operands.required(), key: try operands.columns(),
+          sizes: try operands.optional(), output: try operands.required(),
+          outputSizes: try operands.required(), headCount: try operands.required(),
+          headWidth: try operands.required()))
+    case .dropTokens:
+      self = .dropTokens(
+        DropTokens(
+          input: try operands.required(), query: try operands.columns(),
+          key: try operands.columns(), output: try operands.required(),
+          headCount: try operands.required(), headWidth: try operands.required(),
+          scoreScale: try operands.float(), leading: try operands.required(),
+          columns: try operands.required(), spacing: try operands.required()))
     }
   }
 
@@ -197,7 +220,7 @@ extension Instruction {
         UInt32(op.key.column), UInt32(op.value.buffer), UInt32(op.value.column),
         UInt32(op.output), UInt32(op.headCount), UInt32(op.headWidth), op.scoreScale.bitPattern,
         op.isCausal ? 1 : 0,
-      ]
+      ] + (op.sizes.map { [UInt32($0)] } ?? [])
     case .tokenEmbedding(let op):
       [UInt32(op.output), UInt32(op.table), word(op.scale), UInt32(op.position)]
     case .assembleTokens(let op):
@@ -206,6 +229,18 @@ extension Instruction {
       .quantize(let input, let output):
       [UInt32(input), UInt32(output)]
     case .add(let left, let right, let output): [UInt32(left), UInt32(right), UInt32(output)]
+    case .mergeTokens(let op):
+      [
+        UInt32(op.input), UInt32(op.key.buffer), UInt32(op.key.column), word(op.sizes),
+        UInt32(op.output), UInt32(op.outputSizes), UInt32(op.headCount), UInt32(op.headWidth),
+      ]
+    case .dropTokens(let op):
+      [
+        UInt32(op.input), UInt32(op.query.buffer), UInt32(op.query.column),
+        UInt32(op.key.buffer), UInt32(op.key.column), UInt32(op.output), UInt32(op.headCount),
+        UInt32(op.headWidth), op.scoreScale.bitPattern, UInt32(op.leading), UInt32(op.columns),
+        UInt32(op.spacing),
+      ]
     }
   }
 
@@ -214,9 +249,9 @@ extension Instruction {
 
 extension Attention {
   fileprivate init(_ operands: inout OperandCursor) throws(ModelError) {
-    query = HeadColumns(buffer: try operands.required(), column: try operands.required())
-    key = HeadColumns(buffer: try operands.required(), column: try operands.required())
-    value = HeadColumns(buffer: try operands.required(), column: try operands.required())
+    query = try operands.columns()
+    key = try operands.columns()
+    value = try operands.columns()
     output = try operands.required()
     headCount = try operands.required()
     headWidth = try operands.required()

@@ -92,6 +92,10 @@ public enum Instruction: Equatable, Sendable {
   case quantize(input: Int, output: Int)
   /// The sum of two float32 buffers.
   case add(left: Int, right: Int, output: Int)
+  /// See ``MergeTokens``.
+  case mergeTokens(MergeTokens)
+  /// See ``DropTokens``.
+  case dropTokens(DropTokens)
 
   /// The wire code.
   public var opCode: OpCode {
@@ -99,13 +103,15 @@ public enum Instruction: Equatable, Sendable {
     case .patchUnfold: .patchUnfold
     case .linear: .linear
     case .layerNorm: .layerNorm
-    case .attention: .attention
+    case .attention(let op): op.sizes == nil ? .attention : .proportionalAttention
     case .tokenEmbedding: .tokenEmbedding
     case .assembleTokens: .assembleTokens
     case .pool: .pool
     case .l2Normalize: .l2Normalize
     case .quantize: .quantize
     case .add: .add
+    case .mergeTokens: .mergeTokens
+    case .dropTokens: .dropTokens
     }
   }
 }
@@ -199,7 +205,8 @@ public struct HeadColumns: Equatable, Sendable {
   }
 }
 
-/// `softmax(scoreScale * Q Kᵀ) V` for each head of each item.
+/// `softmax(scoreScale * Q Kᵀ) V` for each head of each item; a key's exponential counts as often as
+/// its size says.
 ///
 /// Queries have the rows of the keys, or one row an item: then that row is the pooled position.
 public struct Attention: Equatable, Sendable {
@@ -219,11 +226,13 @@ public struct Attention: Equatable, Sendable {
   public var scoreScale: Float
   /// Whether a position sees itself and earlier ones only.
   public var isCausal: Bool
+  /// `[1, keys]` float32, how many tokens each key stands for; one each without it.
+  public var sizes: Int?
 
   /// Gathers the operands.
   public init(
     query: HeadColumns, key: HeadColumns, value: HeadColumns, output: Int, headCount: Int,
-    headWidth: Int, scoreScale: Float, isCausal: Bool
+    headWidth: Int, scoreScale: Float, isCausal: Bool, sizes: Int? = nil
   ) {
     self.query = query
     self.key = key
@@ -233,6 +242,7 @@ public struct Attention: Equatable, Sendable {
     self.headWidth = headWidth
     self.scoreScale = scoreScale
     self.isCausal = isCausal
+    self.sizes = sizes
   }
 }
 

@@ -8,12 +8,14 @@ public struct TensorRecord: Equatable, Sendable {
   public var rows: Int
   /// Columns.
   public var columns: Int
+  /// Which columns are stored, with ``TensorLayout/pattern``.
+  public var pattern: SparsityPattern?
   /// Where it starts in the weights section, in bytes; a multiple of 64.
   public var offset: Int
   /// Its bytes without the zeros up to the next multiple of 64.
   public var byteCount: Int
 
-  /// Bytes that a tensor of this type, layout and shape takes, or nil where they overflow.
+  /// Bytes that a dense tensor of this type, layout and shape takes, or nil where they overflow.
   public static func byteCount(
     of type: StoredType, _ layout: TensorLayout, rows: Int, columns: Int
   ) -> Int? {
@@ -37,7 +39,7 @@ public struct TensorRecord: Equatable, Sendable {
   ) throws(ModelError) {
     let type = try cursor.u8()
     let layout = try cursor.u8()
-    let reserved = try cursor.u16()
+    let patternWord = try cursor.u16()
     let rows = try cursor.u32()
     let columns = try cursor.u32()
     let reservedWord = try cursor.u32()
@@ -47,9 +49,16 @@ public struct TensorRecord: Equatable, Sendable {
       throw .tensor(index: index, .storedType(found: type))
     }
     guard let order = TensorLayout(rawValue: layout),
-      order == .rowMajor || storedType == .float32 || storedType == .int8
+      order == .rowMajor || storedType == .float32 || (storedType == .int8 && order != .sparse)
     else { throw .tensor(index: index, .layout(found: layout)) }
-    guard reserved == 0, reservedWord == 0 else { throw .tensor(index: index, .reserved) }
+    guard order == .pattern || patternWord == 0, reservedWord == 0 else {
+      throw .tensor(index: index, .reserved)
+    }
+    let pattern = SparsityPattern(
+      keptCount: Int(patternWord & 0xFF), groupCount: Int(patternWord >> 8))
+    guard order != .pattern || pattern.isValid else {
+      throw .tensor(index: index, .pattern(found: patternWord))
+    }
     guard rows >= 1, rows <= UInt32(Limit.tensorRowCount) else {
       throw .tensor(index: index, .rows(found: rows))
     }
@@ -59,33 +68,58 @@ public struct TensorRecord: Equatable, Sendable {
     guard offset == UInt64(expectedOffset) else {
       throw .tensor(index: index, .offset(expected: UInt64(expectedOffset), found: offset))
     }
-    guard
-      let expected = TensorRecord.byteCount(
-        of: storedType, order, rows: Int(rows), columns: Int(columns))
-    else { throw .tensor(index: index, .pastWeights) }
-    guard byteCount == UInt64(expected) else {
-      throw .tensor(index: index, .byteCount(expected: UInt64(expected), found: byteCount))
-    }
-    guard expectedOffset <= weightsByteCount,
-      aligned(expected) <= weightsByteCount - expectedOffset
-    else { throw .tensor(index: index, .pastWeights) }
     self.storedType = storedType
     self.layout = order
     self.rows = Int(rows)
     self.columns = Int(columns)
+    self.pattern = order == .pattern ? pattern : nil
     self.offset = expectedOffset
+    self.byteCount = 0
+    let expected = try expectedByteCount(index: index, found: byteCount)
+    guard expectedOffset <= weightsByteCount,
+      aligned(expected) <= weightsByteCount - expectedOffset
+    else { throw .tensor(index: index, .pastWeights) }
     self.byteCount = expected
+  }
+
+  /// The length that type, layout and shape ask for; of a bitmap the one found, where some number of
+  /// values gives it.
+  private func expectedByteCount(index: Int, found: UInt64) throws(ModelError) -> Int {
+    var expected: Int?
+    if isSparse {
+      guard
+        let (least, isExact) = TensorRecord.sparseByteCount(
+          of: storedType, rows: rows, columns: columns, pattern: pattern)
+      else { throw .tensor(index: index, .pastWeights) }
+      expected = least
+      if !isExact, let count = Int(exactly: found), count >= least {
+        let (values, rest) = (count - least).quotientAndRemainder(
+          dividingBy: storedType.byteCount)
+        let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
+        if rest == 0, !overflow, values <= elements, UInt32(exactly: values) != nil {
+          expected = count
+        }
+      }
+    } else {
+      expected = TensorRecord.byteCount(of: storedType, layout, rows: rows, columns: columns)
+    }
+    guard let expected else { throw .tensor(index: index, .pastWeights) }
+    guard found == UInt64(expected) else {
+      throw .tensor(index: index, .byteCount(expected: UInt64(expected), found: found))
+    }
+    return expected
   }
 
   /// Gathers a row for writing.
   init(
-    storedType: StoredType, layout: TensorLayout, rows: Int, columns: Int, offset: Int,
-    byteCount: Int
+    storedType: StoredType, layout: TensorLayout, rows: Int, columns: Int,
+    pattern: SparsityPattern? = nil, offset: Int, byteCount: Int
   ) {
     self.storedType = storedType
     self.layout = layout
     self.rows = rows
     self.columns = columns
+    self.pattern = pattern
     self.offset = offset
     self.byteCount = byteCount
   }

@@ -39,6 +39,28 @@ extension Graph {
     outputs.first.flatMap { tensorType(of: $0.value).extents.last?.fixedCount }
   }
 
+  /// Multiply-accumulate operations of output `name` for one image, or one text of full length.
+  ///
+  /// Zero where the graph has no such output.
+  package func multiplyAccumulateCount(output name: String) -> Int {
+    guard output(named: name) != nil, let tower = try? extracting(outputs: [name]) else { return 0 }
+    let context = tower.contextLength ?? 1
+    var symbols: [String: Int] = [:]
+    for value in tower.inputs {
+      for (axis, extent) in tower.tensorType(of: value).extents.enumerated() {
+        if case .symbol(let name) = extent { symbols[name] = axis == 0 ? 1 : context }
+      }
+    }
+    return tower.nodes.reduce(0) { sum, node in
+      let inputs = node.inputs.compactMap { tower.tensorType(of: $0).shape(binding: symbols) }
+      let outputs = node.outputs.compactMap { tower.tensorType(of: $0).shape(binding: symbols) }
+      guard inputs.count == node.inputs.count, outputs.count == node.outputs.count else {
+        return sum
+      }
+      return sum + node.op.multiplyAccumulateCount(inputs: inputs, outputs: outputs)
+    }
+  }
+
   /// The node that looks up token ids.
   private var tokenEmbedding: Node? {
     guard let ids = value(named: "input_ids") else { return nil }

@@ -2,15 +2,20 @@ import GraphIR
 
 extension OperatorRegistry {
   /// The operators of models, those that a file may name.
-  package static let standard = OperatorRegistry(models)
+  package static let standard = OperatorRegistry(models + reductions)
 
-  /// Every operator of this module: those of models, of losses and of gradients.
+  /// The operators that can be trained: those of models, of losses and of gradients.
   package static let training = OperatorRegistry(models + differentials)
 
   private static let models: [any Op.Type] = [
     Add.self, AddPositions.self, Attention.self, Embedding.self, FakeQuantize.self, GELU.self,
     L2Normalize.self, LayerNorm.self, Linear.self, PrependToken.self, QuickGELU.self,
     SelectEndToken.self, SelectToken.self, UnfoldPatches.self,
+  ]
+
+  /// What shortens sequences at inference, by choices that have no gradient.
+  private static let reductions: [any Op.Type] = [
+    ProportionalAttention.self, TokenDrop.self, TokenMerge.self,
   ]
 
   private static let differentials: [any Op.Type] = [

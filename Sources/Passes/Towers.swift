@@ -7,6 +7,11 @@ package enum TowerSelection: String, Codable, Sendable, CaseIterable {
   case text
   case both
 
+  /// Selects `towers`.
+  package init(_ towers: [Tower]) {
+    self = Set(towers).count == 1 ? (towers[0] == .image ? .image : .text) : .both
+  }
+
   /// The towers by themselves.
   package var towers: [Tower] {
     switch self {

@@ -14,7 +14,7 @@ struct Clipc: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       Inspect.self, Tokenize.self, Preprocess.self, Encode.self, Classify.self, Eval.self,
-      Prune.self, QuantizeCommand.self, Distill.self, Reinforce.self, ExportCommand.self,
+      PruneCommand.self, QuantizeCommand.self, Distill.self, Reinforce.self, ExportCommand.self,
       Bench.self, Verify.self,
     ])
 }

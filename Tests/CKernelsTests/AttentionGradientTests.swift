@@ -96,7 +96,8 @@ private struct HeadGradient {
       var arguments = clip_f32_attention_arguments(
         query: head.query.pointer, query_stride: 23, key: head.key.pointer, key_stride: 23,
         value: head.value.pointer, value_stride: 23, query_count: 19, key_count: 19,
-        head_width: 20, scale: head.scale, causal: isCausal, first_query: 0, output: clip_output())
+        head_width: 20, scale: head.scale, causal: isCausal, first_query: 0, output: clip_output(),
+        key_sizes: nil)
       arguments.output.f32 = output.pointer
       arguments.output.f32_stride = 23
       set.kernels.f32_attention(&arguments, scratch.pointer)

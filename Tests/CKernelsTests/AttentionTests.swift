@@ -6,6 +6,8 @@ import Testing
 private struct Head {
   let queries: Int, keys: Int, width: Int, isCausal: Bool, firstQuery: Int
   let query: Memory<Float>, key: Memory<Float>, value: Memory<Float>
+  /// How many tokens each key stands for, where not one each.
+  var sizes: Memory<Float>?
 
   var stride: Int { width + 3 }
 
@@ -35,7 +37,7 @@ private struct Head {
       first_query: firstQuery,
       output: clip_output(
         f32: floats.pointer, f32_stride: stride, qu8: bytes.pointer, qu8_stride: stride,
-        quantization: Self.quantization))
+        quantization: Self.quantization), key_sizes: sizes.map { UnsafePointer($0.pointer) })
     set.kernels.f32_attention(&arguments, scratch.pointer)
     #expect(scratch[count] == -777)
     return (floats, bytes)
@@ -48,7 +50,7 @@ private struct Head {
     let scores = (0..<seen).map { k in
       (0..<width).reduce(0.0) {
         $0 + Double(query[row * stride + $1]) * Double(key[k * stride + $1])
-      } / Double(width).squareRoot()
+      } / Double(width).squareRoot() + log(Double(sizes?[k] ?? 1))
     }
     let greatest = scores.max() ?? 0
     let weights = scores.map { exp($0 - greatest) }
@@ -90,6 +92,14 @@ private struct Head {
     Head(queries: 9, keys: 20, width: 32, isCausal: true, firstQuery: 3).check(set)
   }
 
+  @Test(arguments: KernelSet.supported) func keysCountAsOftenAsTheirSizes(set: KernelSet) {
+    for tokens in [1, 7, 16, 50] {
+      var head = Head(queries: tokens, keys: tokens, width: 40, isCausal: false)
+      head.sizes = Memory((0..<tokens).map { Float(1 + $0 * 5 % 7) })
+      head.check(set)
+    }
+  }
+
   /// What a causal row sees, and so its bits, does not depend on the rows beside it.
   @Test(arguments: KernelSet.supported) func causalRowsStandAlone(set: KernelSet) {
     let whole = Head(queries: 33, keys: 33, width: 24, isCausal: true)
@@ -102,7 +112,8 @@ private struct Head {
         query: whole.query.pointer + row * whole.stride, query_stride: whole.stride,
         key: whole.key.pointer, key_stride: whole.stride, value: whole.value.pointer,
         value_stride: whole.stride, query_count: 1, key_count: 33, head_width: 24,
-        scale: 1 / Float(24).squareRoot(), causal: true, first_query: row, output: clip_output())
+        scale: 1 / Float(24).squareRoot(), causal: true, first_query: row, output: clip_output(),
+        key_sizes: nil)
       arguments.output.f32 = alone.pointer
       arguments.output.f32_stride = 24
       set.kernels.f32_attention(&arguments, scratch.pointer)

@@ -26,9 +26,11 @@ import Testing
     return true
   }
 
-  @Test(arguments: [0x01, 0x80, 0xFF] as [UInt8])
-  func everyByteFlippedIsRefusedOrRunsInBounds(_ pattern: UInt8) throws {
-    let bytes = AlignedBytes(try Attack.victim.parts().writer.serialized())
+  static let victims = [Attack.victim, Attack.shortenedVictim, Attack.sparseVictim]
+
+  @Test(arguments: [0x01, 0x80, 0xFF] as [UInt8], victims)
+  func everyByteFlippedIsRefusedOrRunsInBounds(_ pattern: UInt8, _ victim: TinyModel) throws {
+    let bytes = AlignedBytes(try victim.parts().writer.serialized())
     let weights = try ModelReader(bytes.raw).weights.count
     var refused = 0
     for offset in 0..<bytes.count {
@@ -43,16 +45,17 @@ import Testing
     #expect(runIfOpened(bytes.raw, .everything))
   }
 
-  @Test func everyTruncationIsRefused() throws {
-    let file = try Attack.victim.parts().writer.serialized()
+  @Test(arguments: victims) func everyTruncationIsRefused(_ victim: TinyModel) throws {
+    let file = try victim.parts().writer.serialized()
     for count in 0..<file.count {
       let bytes = AlignedBytes(Array(file[..<count]))
       #expect(!runIfOpened(bytes.raw, .structure), "\(count) bytes")
     }
   }
 
-  @Test func manyRandomEditsAreRefusedOrRunInBounds() throws {
-    let file = try Attack.victim.parts().writer.serialized()
+  @Test(arguments: victims)
+  func manyRandomEditsAreRefusedOrRunInBounds(_ victim: TinyModel) throws {
+    let file = try victim.parts().writer.serialized()
     let bytes = AlignedBytes(file)
     var numbers = Numbers(seed: 3)
     for _ in 0..<5_000 {

@@ -94,6 +94,14 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
         model.headWidth = 16
         model.neuronCount = 64
         variants.append(model)
+        model.layerCount = 4
+        model.imageExtent = 22
+        model.mergedCount = 3
+        model.dropsTokens = index == 1
+        variants.append(model)
+        model.isSparse = true
+        model.imageExtent = 35
+        variants.append(model)
       }
     }
     return variants
@@ -134,6 +142,11 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
   func runsAllocateNothing(_ precision: TinyPrecision) async throws {
     var tiny = TinyModel()
     tiny.precision = precision
+    tiny.layerCount = 3
+    tiny.imageExtent = 22
+    tiny.mergedCount = 2
+    tiny.dropsTokens = true
+    tiny.isSparse = true
     let file = try TinyFile(tiny)
     var interpreter = try file.interpreter(batch: 2, threads: 2)
     let pixels = tiny.pixels(4)
@@ -150,6 +163,29 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
       least = min(least, Int(allocation_counter_count() - before))
     }
     #expect(least == 0)
+  }
+
+  /// What becomes panels again is multiplied as ever; what skips zeros, in the same order.
+  @Test(arguments: TinyPrecision.allCases) func sparseTensorsLoseNothing(
+    _ precision: TinyPrecision
+  ) throws {
+    var tiny = TinyModel()
+    tiny.precision = precision
+    tiny.isSparse = true
+    tiny.width = 70
+    let sparse = try TinyFile(tiny)
+    tiny.storesZeros = true
+    let dense = try TinyFile(tiny)
+    #expect(sparse.bytes.count < dense.bytes.count)
+    var one = try sparse.interpreter(threads: 2)
+    var other = try dense.interpreter()
+    let found = try sparse.images(3, &one) + sparse.texts(3, tokens: 8, &one)
+    let wanted = try dense.images(3, &other) + dense.texts(3, tokens: 8, &other)
+    if precision == .float {
+      #expect(largestDifference(found, wanted.map { Double($0) }) < 1e-6)
+    } else {
+      #expect(found == wanted)
+    }
   }
 
   @Test func profileCountsEveryInstruction() throws {

@@ -34,22 +34,18 @@ struct ReferenceInterpreter {
   }
 
   func element(_ tensor: StoredTensor, _ row: Int, _ column: Int) -> Double {
+    if let place = tensor.sparseElement(row, column) {
+      return place < 0 ? 0 : tensor.number(place)
+    }
     let paddedColumns = (tensor.columns + 3) / 4 * 4
     let index =
       switch (tensor.layout, tensor.storedType) {
       case (.rowMajor, _): row * tensor.columns + column
       case (.panels, .int8):
         (row / 16 * (paddedColumns / 4) + column / 4) * 64 + row % 16 * 4 + column % 4
-      case (.panels, _): (row / 16 * tensor.columns + column) * 16 + row % 16
+      default: (row / 16 * tensor.columns + column) * 16 + row % 16
       }
-    return tensor.bytes.withUnsafeBytes { bytes in
-      switch tensor.storedType {
-      case .float32: Double(bytes.loadUnaligned(fromByteOffset: index * 4, as: Float.self))
-      case .int32: Double(bytes.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))
-      case .int8: Double(Int8(bitPattern: bytes[index]))
-      case .uint8: Double(bytes[index])
-      }
-    }
+    return tensor.number(index)
   }
 
   func read(_ buffer: Int) -> [[Double]] { values[buffer] ?? [] }
@@ -108,6 +104,8 @@ struct ReferenceInterpreter {
     case .quantize(let input, let output): write(output, read(input))
     case .add(let left, let right, let output):
       write(output, zip(read(left), read(right)).map { zip($0, $1).map { $0 + $1 } })
+    case .mergeTokens(let op): run(op)
+    case .dropTokens(let op): run(op)
     }
   }
 
@@ -179,7 +177,7 @@ struct ReferenceInterpreter {
         let scores = (0..<visible).map { key in
           columns.reduce(0) {
             $0 + queries[query][op.query.column + $1] * keys[key][op.key.column + $1]
-          } * Double(op.scoreScale)
+          } * Double(op.scoreScale) + log(op.sizes.map { read($0)[0][key] } ?? 1)
         }
         let weights = scores.map { exp($0 - (scores.max() ?? 0)) }
         let sum = weights.reduce(0, +)

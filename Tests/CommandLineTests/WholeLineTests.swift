@@ -54,7 +54,7 @@ import Testing
       let steps = try #require(
         try Program.json("inspect", path)["provenance"] as? [[String: Any]])
       let passes = steps.compactMap { $0["pass"] as? String }
-      #expect(Array(passes.suffix(2)) == ["prune-magnitude", "quantize"])
+      #expect(Array(passes.suffix(2)) == ["prune", "quantize"])
       #expect(steps.allSatisfy { ($0["input_sha256"] as? String)?.count == 64 })
     }
   }

@@ -51,9 +51,11 @@ func error(_ bytes: [UInt8], _ integrity: ModelReader.Integrity = .tables) -> Mo
   }
 
   @Test func theVictimIsValid() throws {
-    let file = try Attack.victim.parts().writer.serialized()
-    #expect(error(file, .everything) == nil)
-    #expect(FileEditor(file).assembled == file)
+    for victim in [Attack.victim, Attack.shortenedVictim, Attack.sparseVictim] {
+      let file = try victim.parts().writer.serialized()
+      #expect(error(file, .everything) == nil)
+      #expect(FileEditor(file).assembled == file)
+    }
   }
 
   @Test func descriptionsAreOneSentence() throws {

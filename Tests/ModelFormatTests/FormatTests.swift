@@ -9,6 +9,8 @@ import Testing
     var tiny = TinyModel()
     tiny.precision = precision
     tiny.hasPooledTail = precision == .weightOnly
+    tiny.mergedCount = precision == .integer ? 1 : 0
+    tiny.isSparse = precision == .float
     let parts = tiny.parts()
     let bytes = AlignedBytes(try parts.writer.serialized())
     let reader = try ModelReader(bytes.raw, integrity: .everything)
@@ -35,6 +37,22 @@ import Testing
     let bytes = try tiny.parts().writer.serialized()
     let name = precision == .weightOnly ? "weight-only" : precision.rawValue
     #expect(try Formats.file("examples/\(name)-1.0.clipc", bytes) == bytes)
+  }
+
+  @Test func theCommittedExamplesOfVersion1Point1AreWhatTheWriterMakes() throws {
+    let bytes = try Attack.shortenedVictim.parts().writer.serialized()
+    #expect(try Formats.file("examples/shortened-1.1.clipc", bytes) == bytes)
+    let sparse = try Attack.sparseVictim.parts().writer.serialized()
+    #expect(try Formats.file("examples/sparse-1.1.clipc", sparse) == sparse)
+  }
+
+  @Test func aFileStatesTheOldestVersionThatHasWhatItUses() throws {
+    let plain = AlignedBytes(try TinyModel().parts().writer.serialized())
+    #expect(try ModelReader(plain.raw).minorVersion == 0)
+    let newer = AlignedBytes(try Attack.shortenedVictim.parts().writer.serialized())
+    #expect(try ModelReader(newer.raw).minorVersion == 1)
+    let sparse = AlignedBytes(try Attack.sparseVictim.parts().writer.serialized())
+    #expect(try ModelReader(sparse.raw).minorVersion == 1)
   }
 
   @Test func thePlanSharesSlots() throws {

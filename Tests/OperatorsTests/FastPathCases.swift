@@ -8,6 +8,7 @@ extension OperatorCase {
   /// Every operator on odd shapes, empty ones among them.
   static let all: [OperatorCase] =
     elementwise + products + normalizations + attentions + quantizations + reductions + tokens
+    + sequences
 
   private static let elementwise: [OperatorCase] = {
     var cases: [OperatorCase] = []
@@ -158,6 +159,29 @@ extension OperatorCase {
     return cases
   }()
 
+  private static let sequences: [OperatorCase] = {
+    var cases: [OperatorCase] = []
+    for (tokens, heads, headWidth) in [(1, 1, 1), (2, 2, 3), (17, 2, 16), (33, 1, 7), (6, 0, 8)] {
+      let keys = [2, tokens, heads * headWidth]
+      let sizes = Tensor(
+        shape: [2, tokens], (0..<(2 * tokens)).map { Float(1 + $0 * 5 % 7) })
+      let attention = Attention(headWidth: headWidth, scale: 0.5, isCausal: false)
+      cases.append(
+        random(ProportionalAttention(attention), [keys, keys, keys]).appending(sizes))
+      for count in Set([0, 1, (tokens - 1) / 2]) where count <= (tokens - 1) / 2 {
+        let merge = random(
+          TokenMerge(count: count, headWidth: headWidth), [[2, tokens, 19], keys])
+        cases += [merge, merge.appending(sizes)]
+      }
+      for grid in [TokenGrid(leading: 1), TokenGrid(leading: 1, columns: 4, spacing: 2)] {
+        let count = max((2 * tokens + 2) / 3, grid.certainCount(of: tokens))
+        let drop = TokenDrop(count: count, grid: grid, headWidth: headWidth, scale: 0.5)
+        cases.append(random(drop, [[2, tokens, 19], keys, keys]))
+      }
+    }
+    return cases
+  }()
+
   /// Operators with fast paths of their own, large enough for several threads.
   ///
   /// Results are independent of the thread count where every element is computed by one thread in
@@ -166,6 +190,8 @@ extension OperatorCase {
     let rows = [301, 17]
     let items = [3, 19, 20]
     let attention = Attention(headWidth: 4, scale: 0.5, isCausal: true)
+    let reduction = TokenDrop(
+      count: 11, grid: TokenGrid(leading: 1, columns: 6, spacing: 3), headWidth: 4, scale: 0.5)
     let norm = random(LayerNorm(epsilon: 1e-5), [rows, [17], [17]])
     let mask = Tensor(shape: [17], (0..<17).map { Float($0 % 3 == 1 ? 0 : 1) })
     let codes = ActivationQuantization(scale: 0.037, zeroPoint: 128, lowest: 1)
@@ -174,6 +200,8 @@ extension OperatorCase {
       (norm, true),
       (OperatorCase(op: MaskedLayerNorm(epsilon: 1e-5), inputs: norm.inputs + [mask]), true),
       (random(attention, [items, items, items]), true),
+      (random(TokenMerge(count: 7, headWidth: 4), [[5, 19, 9], [5, 19, 20]]), true),
+      (random(reduction, [[5, 19, 9], [5, 19, 20], [5, 19, 20]]), true),
       (random(AttentionGradient(of: attention), [items, items, items, items]), true),
       (random(GELU(), [many]), true), (random(QuickGELU(), [many]), true),
       (random(ActivationGradient(of: .gelu), [many, many]), true),

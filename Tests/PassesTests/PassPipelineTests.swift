@@ -8,15 +8,15 @@ import Testing
 @Suite struct PassPipelineTests {
   @Test func recordsEveryStep() throws {
     let graph = try RandomCLIP().graph(seed: 2)
-    var prune = PruneMagnitude.Options()
+    var prune = Prune.Options()
     prune.structure = [.heads, .neurons]
     prune.sparsity = 0.15
     var quantize = Quantize.Options()
     quantize.exclude = ["*.fc1.weight", "x"]
     let result = try PassPipeline([
-      PruneMagnitude(options: prune), Quantize(options: quantize),
+      Prune(options: prune), Quantize(options: quantize),
     ]).run(on: graph, inputSHA256: "ab12", in: PassContext(seed: 7))
-    #expect(result.provenance.map(\.pass) == ["prune-magnitude", "quantize"])
+    #expect(result.provenance.map(\.pass) == ["prune", "quantize"])
     #expect(result.provenance.allSatisfy { $0.seed == 7 && $0.inputSHA256 == "ab12" })
     let first = result.provenance[0].options
     #expect(first["structure"] == "heads,neurons")

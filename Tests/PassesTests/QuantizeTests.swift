@@ -115,9 +115,9 @@ import Testing
   }
 
   @Test func masksSurvive() throws {
-    var prune = PruneMagnitude.Options()
+    var prune = Prune.Options()
     prune.sparsity = 0.5
-    let masked = try PruneMagnitude(options: prune).run(on: graph, in: PassContext())
+    let masked = try Prune(options: prune).run(on: graph, in: PassContext())
     let quantized = try Quantize().run(on: masked, in: PassContext())
     for value in masked.prunableWeights(of: [.image, .text]) {
       let name = masked.name(of: value)
@@ -133,9 +133,9 @@ import Testing
     var warnings: [String] = []
     let images = Batch(
       inputs: extents.inputs(seed: 1).filter { $0.key == "pixel_values" })
-    let context = PassContext(calibration: FixedBatches(batches: [images])) { event in
-      if case .warning(let text) = event { warnings.append(text) }
-    }
+    let context = PassContext(
+      calibration: FixedBatches(batches: [images]),
+      report: { event in if case .warning(let text) = event { warnings.append(text) } })
     let quantized = try Quantize(options: integers()).run(on: graph, in: context)
     try quantized.verify()
     let rounded = quantized.nodes.filter { $0.op is FakeQuantize }.map(\.name)

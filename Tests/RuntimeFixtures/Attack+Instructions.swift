@@ -2,7 +2,7 @@ import ModelFormat
 
 extension Attack {
   /// Overwrites words of one instruction of the victim's image or text program.
-  private struct Forgery {
+  struct Forgery {
     let file: [UInt8]
     let tower: Tower
 

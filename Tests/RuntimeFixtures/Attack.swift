@@ -26,11 +26,35 @@ package struct Attack: Sendable {
     return model
   }
 
+  /// The smallest model whose image tower drops tokens, then merges some.
+  package static var shortenedVictim: TinyModel {
+    var model = victim
+    model.precision = .float
+    model.layerCount = 3
+    model.imageExtent = 6
+    model.mergedCount = 1
+    model.dropsTokens = true
+    return model
+  }
+
+  /// The smallest model with sparse tensors of every layout.
+  package static var sparseVictim: TinyModel {
+    var model = victim
+    model.precision = .float
+    model.towers = [.image]
+    model.isSparse = true
+    model.width = 6
+    model.neuronCount = 70
+    return model
+  }
+
   /// One attack for each check of the reader.
   package static func all() throws -> [Attack] {
     let file = try victim.parts().writer.serialized()
     return header(file) + sections(file) + facts(file) + tensors(file) + programs(file)
       + buffers(file) + instructions(file) + names(file)
+      + reductions(try shortenedVictim.parts().writer.serialized())
+      + sparseTensors(try sparseVictim.parts().writer.serialized())
   }
 
   init(_ name: String, _ bytes: [UInt8], _ expected: ModelError) {
@@ -246,7 +270,7 @@ extension Attack {
         "tensors-long", file, .tensors, .oversizedSection(.tensors, offset: start + table.count)
       ) { $0 += [0] },
       fault("tensor-type", .storedType(found: 9)) { $0[record] = 9 },
-      fault("tensor-layout", .layout(found: 2)) { $0[record + 1] = 2 },
+      fault("tensor-layout", .layout(found: 9)) { $0[record + 1] = 9 },
       fault("tensor-layout-of-int32", .layout(found: 1)) {
         $0[record] = StoredType.int32.rawValue
         $0[record + 1] = 1

@@ -21,11 +21,14 @@ package struct FileEditor {
     }
   }
 
+  /// The minor version.
+  package var minorVersion: UInt16
   /// The sections in order.
   package var sections: [Section] = []
 
   /// Takes a valid file apart.
   package init(_ file: [UInt8]) {
+    minorVersion = file.number(10, UInt16.self)
     for index in 0..<Int(file.number(24, UInt32.self)) {
       let row = 64 + index * 32
       let offset = Int(file.number(row + 8, UInt64.self))
@@ -58,6 +61,7 @@ package struct FileEditor {
     var file = [UInt8](repeating: 0, count: 64 + sections.count * 32)
     file.put(Layout.magic, at: 0)
     file.put(UInt16(1), at: 8)
+    file.put(minorVersion, at: 10)
     file.put(Layout.byteOrderMarker, at: 12)
     file.put(UInt32(sections.count), at: 24)
     for (index, section) in sections.enumerated() {

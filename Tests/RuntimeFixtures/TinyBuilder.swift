@@ -6,6 +6,14 @@ struct TinyBuilder {
   var parts: TinyParts
   var numbers: Numbers
   var program = ProgramBuilder()
+  /// Weights stored so far.
+  private var turn = 0
+  /// Whether layers shorten the sequence.
+  private var reduces = false
+  /// How many tokens each stands for, behind a merging.
+  private var sizes: Int?
+  /// Queries and keys of the layer at hand.
+  private var heads: (query: HeadColumns, key: HeadColumns)?
 
   init(_ model: TinyModel) {
     self.model = model
@@ -39,6 +47,32 @@ struct TinyBuilder {
     return tensor(.float32(elements, rows: rows, columns: columns), name)
   }
 
+  /// Two of every five weights of a row, or all of them.
+  private func pruned<Element: WeightElement>(_ weights: [Element], columns: Int) -> [Element] {
+    guard model.isSparse else { return weights }
+    return weights.indices.map { index in
+      let (row, column) = (index / columns, index % columns)
+      return (column % 5 + row) % 5 < 2 ? weights[index] : .zero
+    }
+  }
+
+  /// Weights in the layout whose turn it is.
+  private mutating func stored<Element: WeightElement>(
+    _ weights: [Element], rows: Int, columns: Int
+  ) -> StoredTensor {
+    guard model.isSparse, !model.storesZeros else {
+      if let floats = weights as? [Float] { return .panels(floats, rows: rows, columns: columns) }
+      return .panels(weights as? [Int8] ?? [], rows: rows, columns: columns)
+    }
+    turn += 1
+    if turn % 3 == 1 { return .bits(weights, rows: rows, columns: columns, .bitmap) }
+    guard turn % 3 == 2 || Element.storedType == .int8 else {
+      return .bits(weights, rows: rows, columns: columns, .sparse)
+    }
+    let pattern = SparsityPattern(keptCount: 2, groupCount: 5)
+    return .choices(weights, rows: rows, columns: columns, pattern)
+  }
+
   /// A product of `input` with random weights into a new value.
   mutating func linear(
     _ name: String, _ input: Int, from inputs: Int, quantization: BufferQuantization?,
@@ -49,11 +83,12 @@ struct TinyBuilder {
     var linear = Linear(input: input, output: 0, weight: 0, residual: residual)
     linear.activation = activation
     if model.precision == .float {
-      let weights = numbers.floats(inputs * count, scale: scale)
-      linear.weight = tensor(.panels(weights, rows: count, columns: inputs), name + ".weight")
+      let weights = pruned(numbers.floats(inputs * count, scale: scale), columns: inputs)
+      linear.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
     } else {
-      let weights = (0..<(inputs * count)).map { _ in Int8(numbers.integer(below: 255) - 127) }
-      linear.weight = tensor(.panels(weights, rows: count, columns: inputs), name + ".weight")
+      let codes = (0..<(inputs * count)).map { _ in Int8(numbers.integer(below: 255) - 127) }
+      let weights = pruned(codes, columns: inputs)
+      linear.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
       var scales = numbers.floats(count, scale: scale / 254, mean: scale / 127)
       if let quantization {
         for index in scales.indices { scales[index] *= quantization.scale }
@@ -111,7 +146,9 @@ struct TinyBuilder {
         AssembleTokens(input: embedded, output: tokens, classRow: classRow, position: position)),
       name: "assemble")
     let first = norm("pre_norm", tokens, rows)
+    reduces = true
     layers(first, rows, isCausal: false)
+    reduces = false
     parts.image = program.build()
     parts.imageNames = program.names
   }
@@ -163,6 +200,7 @@ struct TinyBuilder {
           "layer\(index).output", attended, from: attentionWidth, quantization: codes,
           to: model.width, rows, residual: state)
       }
+      if reduces, index < model.layerCount - 1 { state = reduced(index, state, &rows) }
       let second = norm("layer\(index).norm2", state, rows, codes: codes)
       let neurons = linear(
         "layer\(index).fc1", second, from: model.width, quantization: codes,
@@ -211,6 +249,7 @@ struct TinyBuilder {
       key = HeadColumns(buffer: all, column: width)
       value = HeadColumns(buffer: all, column: 2 * width)
     }
+    heads = (query, key)
     let output = program.buffer(
       isTail ? .perItem(1) : rows, columns: width, quantization: codes)
     program.append(
@@ -218,8 +257,37 @@ struct TinyBuilder {
         Attention(
           query: query, key: key, value: value, output: output, headCount: model.headCount,
           headWidth: model.headWidth, scoreScale: 1 / Float(model.headWidth).squareRoot(),
-          isCausal: isCausal)),
+          isCausal: isCausal, sizes: reduces ? sizes : nil)),
       name: "layer\(index).attention")
+    return output
+  }
+
+  /// What is left of the tokens of `state` behind a layer's attention.
+  mutating func reduced(_ index: Int, _ state: Int, _ rows: inout RowRule) -> Int {
+    guard case .perItem(let tokens) = rows, let heads else { return state }
+    let isDropping = model.dropsTokens && index == 0
+    let kept = isDropping ? (tokens + 3) / 2 : tokens - min(model.mergedCount, (tokens - 1) / 2)
+    guard kept < tokens else { return state }
+    rows = .perItem(kept)
+    let output = program.buffer(rows, columns: model.width)
+    if isDropping {
+      program.append(
+        .dropTokens(
+          DropTokens(
+            input: state, query: heads.query, key: heads.key, output: output,
+            headCount: model.headCount, headWidth: model.headWidth, scoreScale: 0.7, leading: 1,
+            columns: model.imageExtent / model.patchSize, spacing: 2)),
+        name: "layer\(index).drop")
+      return output
+    }
+    let outputSizes = program.buffer(.perItem(1), columns: kept)
+    program.append(
+      .mergeTokens(
+        MergeTokens(
+          input: state, key: heads.key, sizes: sizes, output: output, outputSizes: outputSizes,
+          headCount: model.headCount, headWidth: model.headWidth)),
+      name: "layer\(index).merge")
+    sizes = outputSizes
     return output
   }
 }

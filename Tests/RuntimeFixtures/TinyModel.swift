@@ -44,6 +44,14 @@ package struct TinyModel: Sendable, CustomStringConvertible {
   package var embeddingWidth = 6
   /// Which towers there are.
   package var towers: [Tower] = [.image, .text]
+  /// Tokens that each layer of the image tower merges but the last.
+  package var mergedCount = 0
+  /// Whether the first layer of the image tower drops tokens instead, all but half.
+  package var dropsTokens = false
+  /// Whether most weights are zero and stored in every sparse layout by turns.
+  package var isSparse = false
+  /// Whether weights that are zero for ``isSparse`` are stored in panels all the same.
+  package var storesZeros = false
   /// Where the weights come from.
   package var seed: UInt64 = 1
 
@@ -52,7 +60,8 @@ package struct TinyModel: Sendable, CustomStringConvertible {
 
   /// What tells it from others, for test output.
   package var description: String {
-    "\(precision) \(activation) \(poolingRule) width \(width) tail \(hasPooledTail)"
+    "\(precision) \(activation) \(poolingRule) width \(width) tail \(hasPooledTail) "
+      + "merged \(mergedCount) drops \(dropsTokens) sparse \(isSparse)"
   }
 
   /// The token behind every text, also the largest one.

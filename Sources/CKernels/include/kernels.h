@@ -4,7 +4,8 @@
 //   datatypes  `f32`   float32
 //              `qu8`   uint8, affine per tensor: x = (q - zero_point) * scale
 //              `qs8`   int8, symmetric: x = q * scale
-//              with `w` appended for weights packed in panels (below): `f32w`, `qs8w`
+//              with `w` appended for weights packed in panels (below): `f32w`, `qs8w`,
+//              and `s` for weights of which zeros are left out: `f32s`
 //              activations come before weights; an output type is named only where nothing else
 //              tells it (outputs are float32, uint8 or both, see `clip_output`)
 //   kernel     `gemm`, `layer_norm`, `attention`, …
@@ -28,7 +29,7 @@
 // Bits. All sets give the same bits for: everything computed from int8 or uint8 weights and
 // activations (`qu8_qs8w_gemm` with its whole epilogue), quantization, dequantization, sums,
 // unfolding, L2 normalization. Sets differ in the order of float additions in `f32_*_gemm`,
-// `f32_layer_norm` and `f32_attention` only. The result of one row or column never depends on the
+// `f32_layer_norm`, `f32_attention`, `f32_match_tokens` and `f32_select_tokens` only. The result of one row or column never depends on the
 // range it was computed in, hence never on a split between threads.
 
 #ifndef CLIP_KERNELS_H
@@ -172,6 +173,56 @@ typedef struct clip_f32_qs8w_gemm_arguments {
   clip_epilogue epilogue;
 } clip_f32_qs8w_gemm_arguments;
 
+/// float32 activations times float32 weights of which only those that are not zero are stored:
+/// `y[m, n] = sum_k activations[m, k] * weights[n, k]`, then the epilogue.
+typedef struct clip_f32_f32s_gemm_arguments {
+  /// What `f32_transpose` makes of M rows of K.
+  const float *CLIP_NONNULL activations;
+  /// M.
+  size_t row_count;
+  /// `[N + 1]`: values in front of each channel.
+  const uint32_t *CLIP_NONNULL starts;
+  /// The index below K of each value.
+  const uint16_t *CLIP_NONNULL indices;
+  /// Values, channel by channel.
+  const float *CLIP_NONNULL values;
+  /// N.
+  size_t output_count;
+  /// K, at most 65536.
+  size_t input_count;
+  clip_epilogue epilogue;
+} clip_f32_f32s_gemm_arguments;
+
+/// Computes all output rows by channels `16 * panels.begin ..< min(16 * panels.end, N)`.
+///
+/// Calls on disjoint panels may run at the same time.
+typedef void clip_f32_f32s_gemm_function(
+    const clip_f32_f32s_gemm_arguments *CLIP_NONNULL arguments, clip_range panels);
+
+/// Rows as `f32_f32s_gemm` reads them: tiles of 64 rows, the last one filled up with zeros to a
+/// multiple of 16, each `[K][rows of the tile]`.
+typedef struct clip_f32_transpose_arguments {
+  /// `[M, K]`.
+  const float *CLIP_NONNULL input;
+  /// In floats, at least K.
+  size_t input_stride;
+  /// M.
+  size_t row_count;
+  /// K.
+  size_t column_count;
+  /// `clip_f32_transposed_count(M, K)` floats; 64-byte alignment is fastest.
+  float *CLIP_NONNULL output;
+} clip_f32_transpose_arguments;
+
+/// Floats that `f32_transpose` writes for `row_count` rows of `column_count`.
+///
+/// Saturates at `PTRDIFF_MAX` when the count does not fit.
+size_t clip_f32_transposed_count(size_t row_count, size_t column_count);
+
+/// Transposes the columns in `columns` of all rows.
+typedef void clip_f32_transpose_function(
+    const clip_f32_transpose_arguments *CLIP_NONNULL arguments, clip_range columns);
+
 /// Computes output rows `rows` by channels `16 * panels.begin ..< min(16 * panels.end, N)`.
 ///
 /// Calls on disjoint pieces may run at the same time. For few rows (up to some hundreds) split the
@@ -247,6 +298,9 @@ typedef struct clip_f32_attention_arguments {
   size_t first_query;
   /// `[query_count, head_width]`; must not overlap the inputs.
   clip_output output;
+  /// `[key_count]`: how many tokens a key stands for, which multiplies its share as that many equal
+  /// keys would have it; null for one each.
+  const float *CLIP_NULLABLE key_sizes;
 } clip_f32_attention_arguments;
 
 /// Floats of scratch that `f32_attention` needs, the same for every kernel set.
@@ -258,6 +312,110 @@ size_t clip_f32_attention_scratch_count(size_t key_count, size_t head_width);
 /// contents are not defined before or after; 64-byte alignment is fastest.
 typedef void clip_f32_attention_function(
     const clip_f32_attention_arguments *CLIP_NONNULL arguments, float *CLIP_NONNULL scratch);
+
+// MARK: Tokens
+
+/// How the rows of a shorter sequence are made from the tokens of a longer one.
+///
+/// Row `r` is token `sources[r]`; then, for each `i`, row `rows[i]` moves towards token `merged[i]`
+/// by the share `shares[i]` of the way.
+typedef struct clip_token_plan {
+  /// `[kept_count]`.
+  int32_t *CLIP_NONNULL sources;
+  /// `[merge_count]`, ascending.
+  int32_t *CLIP_NONNULL merged;
+  /// `[merge_count]`.
+  int32_t *CLIP_NONNULL rows;
+  /// `[merge_count]`.
+  float *CLIP_NONNULL shares;
+} clip_token_plan;
+
+/// Bipartite matching of one item's tokens by the cosine of their keys.
+///
+/// Tokens of even index, of which the first never goes, each choose the most similar token of odd
+/// index; the `merge_count` best choices merge. The rows left are the even tokens that stay, then
+/// the odd ones. Ties go to the lower index; what is not a number is never chosen.
+typedef struct clip_f32_match_tokens_arguments {
+  /// `[token_count, head_count * head_width]`; the metric is the sum over heads.
+  const float *CLIP_NONNULL key;
+  /// In floats.
+  size_t key_stride;
+  size_t token_count;
+  size_t head_count;
+  /// At least 1.
+  size_t head_width;
+  /// At most `(token_count - 1) / 2`.
+  size_t merge_count;
+  /// `[token_count]`: how many tokens each stands for; null for one each.
+  const float *CLIP_NULLABLE sizes;
+  /// `[token_count - merge_count]`: how many tokens each row stands for.
+  float *CLIP_NONNULL merged_sizes;
+  clip_token_plan plan;
+} clip_f32_match_tokens_arguments;
+
+/// Floats of scratch that `f32_match_tokens` needs, the same for every kernel set.
+///
+/// Saturates at `PTRDIFF_MAX` when the count does not fit.
+size_t clip_f32_match_tokens_scratch_count(size_t token_count, size_t head_width);
+
+/// Fills the plan and the sizes of one item.
+typedef void clip_f32_match_tokens_function(
+    const clip_f32_match_tokens_arguments *CLIP_NONNULL arguments, float *CLIP_NONNULL scratch);
+
+/// Which of one item's tokens stay: those at the front, those on a grid, and those that the first
+/// token attends to most.
+typedef struct clip_f32_select_tokens_arguments {
+  /// `[head_count * head_width]`: the first token's query.
+  const float *CLIP_NONNULL query;
+  /// `[token_count, head_count * head_width]`.
+  const float *CLIP_NONNULL key;
+  /// In floats.
+  size_t key_stride;
+  size_t token_count;
+  size_t head_count;
+  size_t head_width;
+  /// Multiplies the products of query and keys.
+  float scale;
+  /// Tokens that stay, at least those of `leading` and of the grid together.
+  size_t kept_count;
+  /// Tokens at the front that stay in any case.
+  size_t leading;
+  /// Columns of the grid of all tokens behind these, row by row; 0 where they are none.
+  size_t columns;
+  /// Every so many rows and columns a token of the grid stays in any case, beginning with number
+  /// `spacing / 2`; at least 1.
+  size_t spacing;
+  /// `[kept_count]`: the leading tokens, those of the grid, then the others, each ascending.
+  int32_t *CLIP_NONNULL sources;
+} clip_f32_select_tokens_arguments;
+
+/// Floats of scratch that `f32_select_tokens` needs, the same for every kernel set.
+///
+/// Saturates at `PTRDIFF_MAX` when the count does not fit.
+size_t clip_f32_select_tokens_scratch_count(size_t token_count);
+
+/// Chooses the tokens of one item by the mean over heads of the first token's attention.
+typedef void clip_f32_select_tokens_function(
+    const clip_f32_select_tokens_arguments *CLIP_NONNULL arguments, float *CLIP_NONNULL scratch);
+
+/// The rows that a plan makes of one item's tokens.
+typedef struct clip_f32_merge_rows_arguments {
+  /// Rows of floats, one a token.
+  const float *CLIP_NONNULL input;
+  /// In floats.
+  size_t input_stride;
+  clip_token_plan plan;
+  size_t kept_count;
+  size_t merge_count;
+  /// Rows of floats, `kept_count` of them; must not overlap the input.
+  float *CLIP_NONNULL output;
+  /// In floats.
+  size_t output_stride;
+} clip_f32_merge_rows_arguments;
+
+/// Makes the columns in `columns` of all rows.
+typedef void clip_f32_merge_rows_function(
+    const clip_f32_merge_rows_arguments *CLIP_NONNULL arguments, clip_range columns);
 
 // MARK: Elements
 
@@ -319,6 +477,11 @@ typedef struct clip_kernel_set {
   clip_f32_unfold_function *CLIP_NONNULL f32_unfold;
   clip_f32_activate_function *CLIP_NONNULL f32_activate;
   clip_f32_simulate_function *CLIP_NONNULL f32_simulate;
+  clip_f32_match_tokens_function *CLIP_NONNULL f32_match_tokens;
+  clip_f32_select_tokens_function *CLIP_NONNULL f32_select_tokens;
+  clip_f32_merge_rows_function *CLIP_NONNULL f32_merge_rows;
+  clip_f32_f32s_gemm_function *CLIP_NONNULL f32_f32s_gemm;
+  clip_f32_transpose_function *CLIP_NONNULL f32_transpose;
 } clip_kernel_set;
 
 /// Number of kernel sets compiled for this architecture, at least 1.

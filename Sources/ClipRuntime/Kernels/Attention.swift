@@ -39,7 +39,8 @@ extension Frame {
         value: floatRow(op.value.buffer, keyRow) + op.value.column + offset,
         value_stride: floatStride(op.value.buffer), query_count: queryCount,
         key_count: keyCount, head_width: op.headWidth, scale: op.scoreScale,
-        causal: op.isCausal, first_query: isPooled ? pooledPositions[item] : 0, output: output)
+        causal: op.isCausal, first_query: isPooled ? pooledPositions[item] : 0, output: output,
+        key_sizes: op.sizes.map { UnsafePointer(floatRow($0, item)) })
       kernels.pointee.f32_attention(&arguments, scratch)
     }
   }

@@ -58,10 +58,18 @@ private struct FloatJob {
   let split: ProductSplit
 }
 
+private struct SparseJob {
+  let kernels: UnsafePointer<clip_kernel_set>
+  var transpose: clip_f32_transpose_arguments
+  var product: clip_f32_f32s_gemm_arguments
+  let parts: Int
+}
+
 extension Frame {
   /// `output = residual + activation(input * weightᵀ + bias)`.
   func run(_ op: Linear) {
     let weight = tensors[op.weight]
+    if weight.layout == .sparse { return runSparse(op, weight) }
     let split = ProductSplit(
       rows: rowCount(op.input), columns: weight.rows, threadCount: threadCount)
     if buffers[op.input].quantization != nil {
@@ -116,6 +124,46 @@ extension Frame {
       let split = job.pointee.split
       job.pointee.kernels.pointee.f32_qs8w_gemm(
         &job.pointee.arguments, split.rowRange(task), split.panelRange(task))
+    }
+  }
+
+  /// Transposes the input, columns by threads, then multiplies, panels by threads.
+  private func runSparse(_ op: Linear, _ weight: TensorRecord) {
+    guard let layout = weight.sparseLayout else { return }
+    let rows = rowCount(op.input)
+    let prepared = tensorAddresses[op.weight]
+    let transpose = clip_f32_transpose_arguments(
+      input: UnsafePointer(floatRow(op.input, 0)), input_stride: floatStride(op.input),
+      row_count: rows, column_count: weight.columns, output: transposed)
+    let product = clip_f32_f32s_gemm_arguments(
+      activations: transposed, row_count: rows,
+      starts: prepared.assumingMemoryBound(to: UInt32.self),
+      indices: (prepared + PreparedWeights.indexOffset(weight)).assumingMemoryBound(
+        to: UInt16.self),
+      values: (weights + weight.offset + layout.valuesOffset).assumingMemoryBound(to: Float.self),
+      output_count: weight.rows, input_count: weight.columns, epilogue: epilogue(op))
+    let columnGroups = (weight.columns + 15) / 16
+    let transposing = SparseJob(
+      kernels: kernels, transpose: transpose, product: product,
+      parts: min(columnGroups, partCount(rows: rows, columns: weight.columns)))
+    runTasks(transposing, count: transposing.parts) { context, task in
+      guard let job = context?.assumingMemoryBound(to: SparseJob.self) else { return }
+      let columns = job.pointee.transpose.column_count
+      let groups = clip_range.part(task, of: job.pointee.parts, count: (columns + 15) / 16)
+      job.pointee.kernels.pointee.f32_transpose(
+        &job.pointee.transpose,
+        clip_range(
+          begin: min(columns, groups.lowerBound * 16), end: min(columns, groups.upperBound * 16)))
+    }
+    let multiplying = SparseJob(
+      kernels: kernels, transpose: transpose, product: product,
+      parts: min(threadCount, (weight.rows + 15) / 16))
+    runTasks(multiplying, count: multiplying.parts) { context, task in
+      guard let job = context?.assumingMemoryBound(to: SparseJob.self) else { return }
+      let panels = (job.pointee.product.output_count + 15) / 16
+      job.pointee.kernels.pointee.f32_f32s_gemm(
+        &job.pointee.product,
+        clip_range(clip_range.part(task, of: job.pointee.parts, count: panels)))
     }
   }
 

@@ -84,6 +84,11 @@ extension TensorFault: CustomStringConvertible {
     case .pastWeights: "it reaches past the end of the weights"
     case .notFinite(let element): "element \(element) is infinite or no number"
     case .panelPadding(let offset): "expected zero padding at its byte \(offset)"
+    case .pattern(let found): "pattern \(found) is none or not for its layout"
+    case .sparseValueCount(let expected, let found):
+      "expected bits for its \(expected) values, found \(found)"
+    case .sparseChoice(let row): "row \(row) has a choice of columns that its pattern has not"
+    case .sparsePadding(let offset): "expected zero padding at its byte \(offset)"
     case .code(let element): "element \(element) is -128, which no writer makes"
     }
   }

@@ -93,7 +93,8 @@ public struct ModelWriter: Sendable {
       defer { offset += aligned(tensor.bytes.count) }
       return TensorRecord(
         storedType: tensor.storedType, layout: tensor.layout, rows: tensor.rows,
-        columns: tensor.columns, offset: offset, byteCount: tensor.bytes.count)
+        columns: tensor.columns, pattern: tensor.pattern, offset: offset,
+        byteCount: tensor.bytes.count)
     }
   }
 
@@ -132,7 +133,8 @@ public struct ModelWriter: Sendable {
     for record in records {
       bytes.append(record.storedType.rawValue)
       bytes.append(record.layout.rawValue)
-      bytes.append(UInt16(0))
+      bytes.append(
+        record.pattern.map { UInt16($0.keptCount) | UInt16($0.groupCount) << 8 } ?? UInt16(0))
       bytes.append(UInt32(record.rows))
       bytes.append(UInt32(record.columns))
       bytes.append(UInt32(0))
@@ -217,11 +219,17 @@ public struct ModelWriter: Sendable {
     return value
   }
 
+  /// The oldest minor version that has what the file uses.
+  private var minorVersion: UInt16 {
+    let codes = programs.compactMap { $0 }.flatMap(\.instructions).map(\.opCode.minorVersion)
+    return (codes + tensors.map(\.layout.minorVersion)).max() ?? 0
+  }
+
   private func headerBytes(fileByteCount: Int, sectionCount: Int) -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.append(Layout.magic)
     bytes.append(Layout.majorVersion)
-    bytes.append(Layout.minorVersion)
+    bytes.append(minorVersion)
     bytes.append(Layout.byteOrderMarker)
     bytes.append(UInt64(fileByteCount))
     bytes.append(UInt32(sectionCount))

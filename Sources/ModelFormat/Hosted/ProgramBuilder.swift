@@ -35,32 +35,33 @@ public struct ProgramBuilder: Sendable {
   public func build() -> Program {
     var lastRead = [Int](repeating: -1, count: buffers.count)
     for (index, instruction) in instructions.enumerated() {
-      lastRead[instruction.output] = max(index, lastRead[instruction.output])
+      for output in instruction.outputs { lastRead[output] = max(index, lastRead[output]) }
       for input in instruction.inputs { lastRead[input] = index }
     }
     if let last = instructions.last { lastRead[last.output] = instructions.count }
     var planned = buffers
     var slots: [(occupant: Int, size: Int)] = []
     for (index, instruction) in instructions.enumerated() {
-      let output = instruction.output
-      let size = nominalByteCount(buffers[output])
       let inPlace = instruction.inputs.first {
         instruction.mayReplace($0) && lastRead[$0] == index
-          && buffers[output].hasSameType(as: buffers[$0])
+          && buffers[instruction.output].hasSameType(as: buffers[$0])
       }
       if let inPlace {
-        planned[output].slot = planned[inPlace].slot
-        slots[planned[inPlace].slot].occupant = output
+        planned[instruction.output].slot = planned[inPlace].slot
+        slots[planned[inPlace].slot].occupant = instruction.output
         continue
       }
-      let free = slots.indices.filter { lastRead[slots[$0].occupant] < index }
-      let fitting = free.filter { slots[$0].size >= size }.min { slots[$0].size < slots[$1].size }
-      if let slot = fitting ?? free.max(by: { slots[$0].size < slots[$1].size }) {
-        planned[output].slot = slot
-        slots[slot] = (output, max(size, slots[slot].size))
-      } else {
-        planned[output].slot = slots.count
-        slots.append((output, size))
+      for output in instruction.outputs {
+        let size = nominalByteCount(buffers[output])
+        let free = slots.indices.filter { lastRead[slots[$0].occupant] < index }
+        let fitting = free.filter { slots[$0].size >= size }.min { slots[$0].size < slots[$1].size }
+        if let slot = fitting ?? free.max(by: { slots[$0].size < slots[$1].size }) {
+          planned[output].slot = slot
+          slots[slot] = (output, max(size, slots[slot].size))
+        } else {
+          planned[output].slot = slots.count
+          slots.append((output, size))
+        }
       }
     }
     return Program(

@@ -8,7 +8,9 @@ public struct StoredTensor: Equatable, Sendable {
   public let rows: Int
   /// Columns.
   public let columns: Int
-  /// The bytes, `TensorRecord.byteCount(of:_:rows:columns:)` of them.
+  /// Which columns are stored, with ``TensorLayout/pattern``.
+  public let pattern: SparsityPattern?
+  /// The bytes, `TensorRecord.byteCount(of:_:rows:columns:)` of them in a dense tensor.
   public let bytes: [UInt8]
 
   /// Takes bytes that are laid out already.
@@ -24,6 +26,20 @@ public struct StoredTensor: Equatable, Sendable {
     self.layout = layout
     self.rows = rows
     self.columns = columns
+    pattern = nil
+    self.bytes = bytes
+  }
+
+  /// Takes the parts of a sparse tensor, see ``SparseLayout``.
+  init(
+    sparse layout: TensorLayout, of type: StoredType, rows: Int, columns: Int,
+    pattern: SparsityPattern?, bytes: [UInt8]
+  ) {
+    storedType = type
+    self.layout = layout
+    self.rows = rows
+    self.columns = columns
+    self.pattern = pattern
     self.bytes = bytes
   }
 

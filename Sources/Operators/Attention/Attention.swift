@@ -95,6 +95,14 @@ package struct Attention: Op {
 
 extension Attention: AcceleratedOp {
   package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
+    evaluateFast(inputs, &outputs, keySizes: nil)
+  }
+
+  /// As ``evaluateFast(_:_:)``, each key counting as often as `keySizes`, `[batch, tokens]`, says.
+  func evaluateFast(
+    _ inputs: borrowing InputOperands, _ outputs: inout OutputOperands,
+    keySizes: UnsafeBufferPointer<Float>?
+  ) {
     let shape = inputs.shape(0)
     let (tokens, width) = (shape[1], shape[2])
     let heads = width / headWidth
@@ -116,7 +124,8 @@ extension Attention: AcceleratedOp {
             query: q + base, query_stride: width, key: k + base, key_stride: width,
             value: v + base, value_stride: width, query_count: tokens, key_count: tokens,
             head_width: headWidth, scale: scale, causal: isCausal, first_query: 0,
-            output: Kernels.floats(y + base, stride: width))
+            output: Kernels.floats(y + base, stride: width),
+            key_sizes: keySizes?.baseAddress.map { $0 + index / heads * tokens })
           kernel(&head, scratch)
         }
       }

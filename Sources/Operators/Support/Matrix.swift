@@ -1,7 +1,7 @@
 import COpenBLAS
 
 /// A row-major matrix that a product reads.
-struct MatrixView {
+package struct MatrixView {
   /// The first row, as stored.
   let elements: UnsafeBufferPointer<Float>
   /// Elements between the starts of two stored rows.
@@ -10,7 +10,7 @@ struct MatrixView {
   let isTransposed: Bool
 
   /// Views `elements`.
-  init(_ elements: UnsafeBufferPointer<Float>, stride: Int, isTransposed: Bool = false) {
+  package init(_ elements: UnsafeBufferPointer<Float>, stride: Int, isTransposed: Bool = false) {
     self.elements = elements
     self.stride = stride
     self.isTransposed = isTransposed
@@ -51,17 +51,22 @@ package enum Matrix {
     return c
   }
 
-  /// `c = a b`, or `c += a b`, for `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`.
+  /// `c = scale a b`, or `c += scale a b`, for `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`.
   ///
   /// The library runs on one thread; the rows or columns of `c` are divided here, so that its
   /// threads never compete with ours and the bits depend on the counts alone.
-  static func multiply(
-    m: Int, n: Int, k: Int, _ a: MatrixView, _ b: MatrixView, accumulates: Bool = false,
-    into c: UnsafeMutableBufferPointer<Float>, threadCount: Int
+  ///
+  /// `stride` elements lie between the starts of two rows of `c`, `n` when it is nil.
+  package static func multiply(
+    m: Int, n: Int, k: Int, _ a: MatrixView, _ b: MatrixView, scale: Float = 1,
+    accumulates: Bool = false, into c: UnsafeMutableBufferPointer<Float>, stride: Int? = nil,
+    threadCount: Int
   ) {
     guard m > 0, n > 0, let target = c.baseAddress else { return }
+    let width = stride ?? n
+    precondition(width >= n && c.count >= (m - 1) * width + n, "the result does not fit its place")
     guard k > 0, let left = a.elements.baseAddress, let right = b.elements.baseAddress else {
-      if !accumulates { target.update(repeating: 0, count: m * n) }
+      if !accumulates { for row in 0..<m { (target + row * width).update(repeating: 0, count: n) } }
       return
     }
     let threads = m * n * k < 1 << 18 ? 1 : threadCount
@@ -75,9 +80,10 @@ package enum Matrix {
       let (row, column) = splitsRows ? (start, 0) : (0, start)
       clip_blas_sgemm(
         a.isTransposed ? 1 : 0, b.isTransposed ? 1 : 0, Int64(splitsRows ? end - start : m),
-        Int64(splitsRows ? n : end - start), Int64(k), 1, left + a.offset(row: row, column: 0),
+        Int64(splitsRows ? n : end - start), Int64(k), scale, left + a.offset(row: row, column: 0),
         Int64(a.stride), right + b.offset(row: 0, column: column), Int64(b.stride),
-        accumulates ? 1 : 0, target + row * n + column, Int64(n))
+        accumulates ? 1 : 0, target + row * width + column,
+        Int64(width))
     }
   }
 }

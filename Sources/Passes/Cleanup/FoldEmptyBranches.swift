@@ -51,6 +51,13 @@ extension AddPositions: ShiftableOp {
   fileprivate var shiftInput: Int { 1 }
 }
 
+/// An operation whose first result moves by a constant row when its first operand does.
+private protocol ShiftPreservingOp: Op {}
+
+extension TokenMerge: ShiftPreservingOp {}
+
+extension TokenDrop: ShiftPreservingOp {}
+
 /// A sum one side of which is a constant row, since an empty axis was contracted to make it.
 private struct EmptyBranch {
   let sum: Node
@@ -145,6 +152,9 @@ private struct EmptyBranch {
         if try shift(input, readBy: value, live, &graph) { return true }
       }
       return false
+    }
+    if node.op is any ShiftPreservingOp, value == node.outputs[0] {
+      return try shift(node.inputs[0], readBy: value, live, &graph)
     }
     guard let op = node.op as? any ShiftableOp, op.shiftInput < node.inputs.count else {
       return false

@@ -89,6 +89,48 @@ package struct WeightMasks: Sendable {
     return masks
   }
 
+  /// A mask for each of `weights` that hides whole tiles of `rows` by `columns` elements, those of
+  /// least importance in sum, one weight by itself: `floor(sparsity · tiles)` go.
+  ///
+  /// Equal importance: the lower index goes first.
+  ///
+  /// - Throws: ``PassError`` when tiles do not divide a weight.
+  package func tiles(
+    _ weights: [Value], in graph: Graph, rows: Int, columns: Int, sparsity: Double
+  ) throws(PassError) -> [Value: Tensor] {
+    var masks: [Value: Tensor] = [:]
+    for weight in weights {
+      let shape = graph.parameter(weight)?.tensor.shape ?? []
+      guard shape.count == 2, shape[0] % rows == 0, shape[1] % columns == 0 else {
+        throw .option(
+          name: "structure \(rows)x\(columns)",
+          expected: "tiles that divide the axes of \(graph.name(of: weight))",
+          found: shape.map { "\($0)" }.joined(separator: " x "))
+      }
+      let (height, width) = (shape[0] / rows, shape[1] / columns)
+      var sums = [Double](repeating: 0, count: height * width)
+      let old = graph.parameter(weight)?.mask
+      let tensor = try importance.importance(of: weight, in: graph)
+      let mask = old?.elements(of: UInt8.self)
+      tensor.withElements(of: Float.self) { elements in
+        for index in elements.indices where mask?[index] != 0 {
+          let element = Double(elements[index])
+          sums[index / shape[1] / rows * width + index % shape[1] / columns] += element * element
+        }
+      }
+      let order = sums.indices.sorted { (sums[$0], $0) < (sums[$1], $1) }
+      let gone = Set(order.prefix(Self.prunedCount(sparsity, of: sums.count)))
+      masks[weight] = Tensor(shape: shape, of: UInt8.self) { mask in
+        for index in mask.indices {
+          let tile = index / shape[1] / rows * width + index % shape[1] / columns
+          mask[index] = gone.contains(tile) ? 0 : 1
+        }
+        Self.hide(old, in: mask)
+      }
+    }
+    return masks
+  }
+
   /// The importances as integers of the same order; what is masked comes first.
   private func keys(of weight: Value, in graph: Graph) throws(PassError) -> [UInt32] {
     let tensor = try importance.importance(of: weight, in: graph)

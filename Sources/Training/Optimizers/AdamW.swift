@@ -89,6 +89,12 @@ package final class AdamW: Optimizer {
     stepCount = 0
   }
 
+  /// Forgets both moments of some elements.
+  package func resetMoments(of name: String, where isForgotten: (Int) -> Bool) {
+    first[name]?.clear(where: isForgotten)
+    second[name]?.clear(where: isForgotten)
+  }
+
   /// The step count and both moments of every entry.
   package var state: [NamedTensor] {
     [countTensor("step", stepCount)] + first.namedTensors("first_moment")

@@ -66,6 +66,11 @@ package final class MomentumSGD: Optimizer {
   /// Forgets past gradients as though the next step were the first.
   package func resetMoments() { momenta.clear() }
 
+  /// Forgets the momentum of some elements.
+  package func resetMoments(of name: String, where isForgotten: (Int) -> Bool) {
+    momenta[name]?.clear(where: isForgotten)
+  }
+
   /// The momentum of every entry.
   package var state: [NamedTensor] { momenta.namedTensors("momentum") }
 

@@ -16,6 +16,10 @@ package protocol Optimizer: TrainingState {
 
   /// Forgets past gradients as though the next step were the first.
   func resetMoments()
+
+  /// Forgets the past gradients of those elements of the entry called `name` for which `isForgotten`
+  /// holds.
+  func resetMoments(of name: String, where isForgotten: (Int) -> Bool)
 }
 
 /// How an optimizer treats one entry differently from the others.

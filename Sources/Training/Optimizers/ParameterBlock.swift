@@ -127,3 +127,10 @@ package final class ParameterBlock {
   /// Makes every element zero.
   package func clear() { elements.update(repeating: 0) }
 }
+
+extension UnsafeMutableBufferPointer<Float> {
+  /// Makes the elements zero for whose index `isCleared` holds.
+  func clear(where isCleared: (Int) -> Bool) {
+    for index in indices where isCleared(index) { self[index] = 0 }
+  }
+}

@@ -22,6 +22,27 @@ package protocol TrainedForm {
   /// Inputs of ``graph`` beside pixels and ids, such as noise, decided by seed and step alone.
   func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor]
 
+  /// Whether the graph computes with other numbers than the trained weights, those that
+  /// ``begin(_:)`` leaves.
+  var transformsWeights: Bool { get }
+
+  /// Makes what the graph computes with from the trained weights, before each step; called only
+  /// where ``transformsWeights``.
+  func begin(_ context: StepContext)
+
+  /// Turns gradients with respect to what the graph computed with into those of the weights and the
+  /// controls, before ``prepare(gradients:)``; called only where ``transformsWeights``.
+  func pullBack(_ context: StepContext)
+
+  /// Figures of the step that no graph computes, for the log.
+  var measures: [(label: String, value: Double)] { get }
+
+  /// What later steps depend on beside weights and controls, in a fixed order.
+  var state: [NamedTensor] { get }
+
+  /// Continues from `state`, which a form of the same configuration gave.
+  func restore(_ state: [NamedTensor]) throws(TrainingStateError)
+
   /// Changes the gradients of the weights before they are clipped and used.
   func prepare(gradients: ParameterBlock)
 
@@ -40,6 +61,21 @@ extension TrainedForm {
   package var shown: [(label: String, value: String)] { [] }
 
   package func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor] { [:] }
+
+  package var transformsWeights: Bool { false }
+
+  package func begin(_ context: StepContext) {}
+
+  package func pullBack(_ context: StepContext) {}
+
+  package var measures: [(label: String, value: Double)] { [] }
+
+  package var state: [NamedTensor] { [] }
+
+  package func restore(_ state: [NamedTensor]) throws(TrainingStateError) {
+    let saved = try SavedTensors(state)
+    try saved.finish()
+  }
 
   package func prepare(gradients: ParameterBlock) {}
 

@@ -118,6 +118,8 @@ package final class Trainer {
   private let totalSteps: Int
   private let seed: UInt64
   private let engine: any StepEngine
+  /// What the graph computes with; the weights themselves unless the form says otherwise.
+  private let used: ParameterBlock
   private let gradients: ParameterBlock
   private let controlGradients: ParameterBlock
   private let optimizer: any Optimizer
@@ -179,8 +181,9 @@ package final class Trainer {
     clipper = options.clipper(weights.layout)
     let trained = weights
     average = options.averageDecay.map { MovingAverage(of: trained, decay: $0) }
+    used = form.transformsWeights ? ParameterBlock(like: weights) : weights
     let blocks = StepBlocks(
-      weights: weights, controls: controls, gradients: gradients,
+      weights: used, controls: controls, gradients: gradients,
       controlGradients: controlGradients)
     do throws(ExecutionError) {
       engine =
@@ -201,14 +204,19 @@ package final class Trainer {
   ///
   /// - Parameter inputs: `pixel_values`, `input_ids` and what the objective asks for.
   /// - Returns: What the step measured, before the update.
-  /// - Throws: ``TrainingError``; the weights then are what they were.
+  /// - Throws: ``TrainingError``; the weights then are those that the form began the step with.
   package func step(_ inputs: [String: Tensor]) throws(TrainingError) -> StepReport {
     var inputs = inputs
     inputs.merge(form.inputs(atStep: step, seed: seed)) { _, new in new }
+    let context = StepContext(
+      step: step, weights: weights, used: used, controls: controls, gradients: gradients,
+      controlGradients: controlGradients, optimizer: optimizer)
+    if form.transformsWeights { form.begin(context) }
     let measured: StepMeasurement
     do throws(ExecutionError) { measured = try engine.run(inputs) } catch {
       throw .execution(error)
     }
+    if form.transformsWeights { form.pullBack(context) }
     form.prepare(gradients: gradients)
     let clipped = clipper.clip(gradients)
     guard measured.loss.isFinite, clipped.isFinite else {
@@ -233,7 +241,8 @@ package final class Trainer {
     step += 1
     return StepReport(
       loss: measured.loss, terms: Array(zip(terms, measured.terms)).map { ($0, $1) },
-      shown: Array(zip(form.shown.map(\.label), measured.shown)).map { ($0, $1) }, rate: rate,
+      shown: Array(zip(form.shown.map(\.label), measured.shown)).map { ($0, $1) }
+        + form.measures, rate: rate,
       gradientNorm: clipped.norm, batchTop1: measured.batchTop1)
   }
 
@@ -268,6 +277,7 @@ extension Trainer: TrainingState {
     for (name, part) in parts {
       tensors += part.state.map { ("\(name)/\($0.name)", $0.tensor) }
     }
+    tensors += form.state.map { ("form/\($0.name)", $0.tensor) }
     return tensors
   }
 
@@ -277,7 +287,7 @@ extension Trainer: TrainingState {
     var others: [String: [NamedTensor]] = [:]
     for (name, tensor) in state {
       let head = String(name.prefix { $0 != "/" })
-      if parts.contains(where: { $0.name == head }) {
+      if head == "form" || parts.contains(where: { $0.name == head }) {
         others[head, default: []].append((String(name.dropFirst(head.count + 1)), tensor))
       } else {
         own.append((name, tensor))
@@ -289,6 +299,7 @@ extension Trainer: TrainingState {
     let savedControls = try saved.takeBlock("controls", controls.layout)
     try saved.finish()
     for (name, part) in parts { try part.restore(others[name] ?? []) }
+    try form.restore(others["form"] ?? [])
     weights.set(savedWeights)
     controls.set(savedControls)
     step = count

@@ -11,7 +11,9 @@ struct Bench: Command {
     abstract: "Time a tower in the interpreter.",
     discussion: """
       A model that is no runtime file is exported in memory first. Times are of whole calls after a
-      warm-up; --profile adds the share of every instruction, measured in a run of its own.
+      warm-up; --profile adds the share of every instruction, measured in a run of its own, and how
+      each product's weights are stored: panels as they lie in the file; bitmap or pattern, which
+      became panels when the file was loaded; sparse, of which zeros are neither kept nor multiplied.
       """)
 
   /// The towers by name.

@@ -13,7 +13,8 @@ struct Distill: Command {
     discussion: """
       The student is a model of its own (--student), as pruned or quantized as it may be, or it
       inherits part of the teacher (--inherit): by choice of layers, heads, neurons and widths
-      (manual), or by masks that are learned while the student is trained (automatic). Beside OUT
+      (manual), or by masks that are learned while the student is trained (automatic). With --prune
+      its weights become sparse while it is trained; OUT holds the masks. Beside OUT
       stand the log (.log.jsonl), the curve (.svg) and, until the run is complete, the state from
       which --resume goes on (.state).
       """)
@@ -36,6 +37,7 @@ struct Distill: Command {
   @Option(name: .shortAndLong, help: "The trained clipc model (.h5).") var output: String
   @OptionGroup var data: TrainingDataOptions
   @OptionGroup var training: TrainingOptions
+  @OptionGroup var pruning: DistillPruning
   @Flag(help: "Go on from the state saved for the same OUT.") var resume = false
   @Option(help: "Seconds between two states that are saved.") var saveEvery = 60.0
   @OptionGroup var common: CommonOptions
@@ -45,6 +47,12 @@ struct Distill: Command {
       throw Failure(.usage, "give either --student MODEL or --inherit manual|automatic")
     }
     let fractions = try keptFractions()
+    if try pruning.options() != nil, inherit == .automatic {
+      throw Failure(
+        .usage,
+        "--prune goes with --student or --inherit manual; make the result sparse in a run of its "
+          + "own")
+    }
     let run = try DistillRun(self, keeping: fractions)
     let summary = try Interruption.deferred { try run.execute() }
     if common.json {
@@ -152,8 +160,11 @@ struct TrainingOptions: ParsableArguments {
   @Option(help: "Losses with weights, such as affinity=1,feature=0.5.")
   var loss = "affinity"
   @Option(
-    help: "The factor from cosine to logit of both models in the affinity loss; own: each its own.")
-  var affinityScale = "50"
+    help: """
+      The factor from cosine to logit of both models in the affinity loss, such as TinyCLIP's 50; \
+      own: each its own.
+      """)
+  var affinityScale = "own"
   @Option(help: "Steps of the run.") var steps: Int?
   @Option(help: "Passes over the data.") var epochs: Double?
   @Option(help: "About how long the run takes.") var minutes: Double?

@@ -2,66 +2,91 @@ import ArgumentParser
 import GraphIR
 import Passes
 
-/// `clipc prune`: takes weights, heads or neurons out of a model.
-struct Prune: Command {
+/// `clipc prune`: takes out of a model what matters least to it.
+struct PruneCommand: Command {
   static let configuration = CommandConfiguration(
-    abstract: "Take weights, heads or neurons out of a model.",
+    commandName: "prune",
+    abstract: "Take weights, heads, neurons, channels or layers out of a model.",
     discussion: """
       --sparsity is the fraction removed of what --structure names, over the pruned towers without
-      embeddings: weights for `weights`, all parameters for `heads` and `neurons`, whose tensors
-      become physically smaller. A pattern such as `2:4` keeps 2 of every 4 weights.
+      embeddings: weights for `weights` and patterns, all parameters for `heads`, `neurons`,
+      `width` and `layers`, whose tensors become physically smaller. A pattern such as `2:4` keeps
+      2 of every 4 weights; `4x4` takes out tiles. All methods but magnitude and random measure the
+      model on --data. Work of more than a moment leaves OUT.state when it is interrupted, and the
+      same command goes on from there. --merge-tokens and --drop-tokens take tokens of the image
+      tower out of the computation, after or instead of pruning. With --compare, OUT is the report (.json), beside which
+      stand pictures (.svg): accuracy over size, and for each method what it found sensitive.
       """)
 
   @Argument(help: "A checkpoint folder or clipc model.") var model: String
   @Option(name: .shortAndLong, help: "The pruned clipc model (.h5).") var output: String
-  @Option(help: "How importance is measured: magnitude or random.")
-  var method: PruneMagnitude.Method = .magnitude
-  @Option(help: "The fraction to remove, from 0 to below 1.") var sparsity: Double?
-  @Option(help: "weights, N:M, heads, neurons, or a list such as heads,neurons.")
-  var structure = "weights"
-  @Option(help: "Compare over the whole model or within each layer: global or layer.")
-  var scope: PruningScope?
-  @Option(help: "image, text or both.") var tower: TowerSelection = .both
+  @Option(
+    help: ArgumentHelp(
+      "What decides: \(PruningMethod.allCases.map(\.rawValue).joined(separator: ", ")).",
+      valueName: "name"))
+  var method: PruningMethod = .magnitude
+  @Option(help: "Methods to run side by side, with commas between.") var compare: String?
+  @Option(help: "What --compare measures accuracy on; classes or captions.")
+  var validation: String?
+  @Option(help: "A picture to draw of what the method found sensitive (.svg).")
+  var sensitivity: String?
+  @OptionGroup var choice: PruningChoice
+  @OptionGroup var methods: MethodOptions
+  @OptionGroup var tokens: TokenOptions
+  @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var common: CommonOptions
 
   func execute() throws {
-    var options = PruneMagnitude.Options()
-    options.method = method
-    options.structure = try structures()
-    options.scope = scope
-    options.tower = tower
-    options.sparsity = try checkedSparsity(options.structure)
-    let opened = try OpenedModel(path: model)
-    let source = try opened.graphModel(for: "prune")
-    let pass = PruneMagnitude(options: options)
-    let result = try PassRunner(common).run([pass], on: source, opened)
+    if let compare { return try execute(comparing: compare) }
+    var options = Prune.Options()
+    let prunes = choice.isGiven || method == .maskTuning || !tokens.isGiven
+    if prunes { options = try choice.options(method, methods) }
+    let run = try PruningRun(path: model, calibration, common, tokens: try tokens.passes())
+    let records = RecordFile(
+      path: output + ".state",
+      work: try run.data.work(run.opened, options, common))
+    let result: PassResult
+    if !prunes {
+      result = try run.resultOfTokens()
+    } else if let target = choice.targetMs {
+      result = try run.result(options, milliseconds: target, records: records)
+    } else if choice.towerSplit == .auto {
+      result = try run.resultOfBestSplit(options, records: records)
+    } else {
+      result = try run.result(options, records: records)
+    }
+    if tokens.isGiven { try run.sayWhatTokensBring(result) }
     try result.write(to: output)
+    if let sensitivity {
+      guard let scores = result.scores else {
+        throw Failure(.usage, "--sensitivity shows units, of which \(choice.structure) has none")
+      }
+      try scores.draw(method, to: sensitivity)
+    }
+    records.finish()
     try result.show([("method", .text(method.rawValue))], asJSON: common.json, output: output)
   }
 
-  private func structures() throws -> [PruningStructure] {
-    try structure.split(separator: ",", omittingEmptySubsequences: false).map { word in
-      guard let structure = PruningStructure(String(word)) else {
-        throw Failure(
-          .usage, "--structure must list weights, heads, neurons or N:M with N < M, found \(word)")
+  private func execute(comparing list: String) throws {
+    let compared = try list.split(separator: ",", omittingEmptySubsequences: false).map { word in
+      guard let method = PruningMethod(rawValue: String(word)) else {
+        let names = PruningMethod.allCases.map(\.rawValue).joined(separator: ", ")
+        throw Failure(.usage, "--compare must list methods of \(names), found \(word)")
       }
-      return structure
+      return method
     }
-  }
-
-  private func checkedSparsity(_ structures: [PruningStructure]) throws -> Double {
-    let isPattern = structures.allSatisfy { if case .pattern = $0 { true } else { false } }
-    guard let sparsity else {
-      guard isPattern else { throw Failure(.usage, "--sparsity is missing") }
-      return 0
-    }
-    guard sparsity >= 0, sparsity < 1 else {
-      throw Failure(.usage, "--sparsity must be at least 0 and below 1, found \(sparsity)")
-    }
-    return sparsity
+    let run = try PruningRun(path: model, calibration, common, tokens: try tokens.passes())
+    let comparison = try PruningComparison(
+      run, choice, methods, calibration, validation: validation)
+    let base = output.hasSuffix(".json") ? String(output.dropLast(5)) : output
+    let report = try comparison.report(compared, base: base)
+    try write(try report.json.text + "\n", to: output)
+    try report.draw(to: base + ".svg")
+    Terminal.print(common.json ? try report.json.text : report.text)
   }
 }
 
-extension PruneMagnitude.Method: ExpressibleByArgument {}
+extension PruningMethod: ExpressibleByArgument {}
 extension PruningScope: ExpressibleByArgument {}
 extension TowerSelection: ExpressibleByArgument {}
+extension TowerSplit.Rule: ExpressibleByArgument {}

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Datasets
 import GraphIR
 import Passes
 
@@ -25,20 +24,10 @@ struct QuantizeCommand: Command {
   @Option(help: "image, text or both.") var tower: TowerSelection = .both
   @Option(help: "Parameters or nodes to leave alone, * for any characters; may recur.")
   var exclude: [String] = []
-  @Option(help: "Calibration data: an image folder, CSV or TSV file, or WebDataset shards.")
-  var data: String?
-  @Option(help: ArgumentHelp("How many samples to calibrate on.", valueName: "n"))
-  var calibrationSamples = 512
-  @Option(help: "A file with a prompt a line, {} for the class.") var templates: String?
-  @Option(help: "A file with a class a line.") var classes: String?
-  @Option(help: "The column of image paths.") var imageColumn = "filepath"
-  @Option(help: "The column of captions.") var captionColumn = "title"
+  @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    guard calibrationSamples > 0 else {
-      throw ValidationError("--calibration-samples must be positive, found \(calibrationSamples)")
-    }
     guard percentile > 0, percentile <= 100 else {
       throw ValidationError("--percentile must be above 0 and at most 100, found \(percentile)")
     }
@@ -52,29 +41,21 @@ struct QuantizeCommand: Command {
     options.percentile = percentile
     options.tower = tower
     options.exclude = exclude
-    guard activations == .float32 || data != nil else {
+    guard activations == .float32 || calibration.data != nil else {
       throw Failure(.usage, "--activations int8 needs --data to calibrate on")
     }
     let opened = try OpenedModel(path: model)
     let source = try opened.graphModel(for: "quantize")
     let result = try PassRunner(common).run(
       [Quantize(options: options)], on: source, opened,
-      calibration: try calibration(opened, source.graph))
+      calibration: try batches(opened, source.graph))
     try result.write(to: output)
     try result.show([], asJSON: common.json, output: output)
   }
 
-  private func calibration(
-    _ opened: OpenedModel, _ graph: Graph
-  ) throws -> CalibrationBatches? {
-    guard activations != .float32, let data else { return nil }
-    let dataset = try Dataset.open(
-      path: data, classesFile: classes, imageColumn: imageColumn, captionColumn: captionColumn)
-    dataset.warnings.forEach(Terminal.warn)
-    return CalibrationBatches(
-      opened, graph, dataset, sampleCount: calibrationSamples,
-      prompts: try templates.map { try Prompts(file: $0) } ?? .standard,
-      threadCount: common.threads, seed: common.seed)
+  private func batches(_ opened: OpenedModel, _ graph: Graph) throws -> CalibrationBatches? {
+    guard activations != .float32 else { return nil }
+    return try CalibrationBatches(calibration, opened, graph, common)
   }
 }
 

@@ -22,7 +22,7 @@ extension Distill {
     objective.affinityScale = training.affinityScale == "own" ? nil : Float(training.affinityScale)
     objective.trainsScale =
       losses.contains(ContrastiveLoss.self) || losses.contains(InteractiveLoss.self)
-      || objective.affinityScale == nil
+      || (losses.contains(AffinityLoss.self) && objective.affinityScale == nil)
     objective.projects = training.project
     if losses.contains(NormAndDirectionLoss.self), inputs.reinforced != nil {
       throw Failure(

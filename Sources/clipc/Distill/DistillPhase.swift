@@ -18,6 +18,8 @@ struct DistillPhase {
     case weights
     /// Its weights, and masks until this fraction of the teacher's parameters is left.
     case masks(keep: Double)
+    /// Its weights, which become sparse.
+    case sparse(SparseTrainingOptions)
   }
 
   let start: Start
@@ -31,8 +33,10 @@ struct DistillPhase {
 extension Distill {
   /// The phases of a run of `steps` steps that keeps `fractions` one after the other.
   func phases(steps: Int, keeping fractions: [Double]) throws -> [DistillPhase] {
+    let sparsity = try pruning.options()
+    let last = sparsity.map(DistillPhase.Training.sparse) ?? .weights
     guard let inherit else {
-      return [DistillPhase(start: .asItIs, training: .weights, steps: steps)]
+      return [DistillPhase(start: .asItIs, training: last, steps: steps)]
     }
     let stageCount = max(fractions.count, 1)
     var phases: [DistillPhase] = []
@@ -50,7 +54,9 @@ extension Distill {
         options.initialization = dimensions.initialization
         options.ranking = dimensions.ranking
         phases.append(
-          DistillPhase(start: .inherited(options), training: .weights, steps: stageSteps))
+          DistillPhase(
+            start: .inherited(options), training: stage + 1 < stageCount ? .weights : last,
+            steps: stageSteps))
       case .automatic:
         let masked = min(training.maskSteps ?? stageSteps / 3, stageSteps - 1)
         guard masked > 0 else { throw Failure(.usage, "--mask-steps must be positive") }

@@ -35,6 +35,10 @@ final class DistillRun {
 
   func execute() throws -> DistillSummary {
     let model = try student.graphModel(for: "distill")
+    // What cannot be trained as asked is refused before anything is computed.
+    if command.inherit == nil, let phase = try command.phases(steps: 1, keeping: []).first {
+      _ = try form(phase, model.graph)
+    }
     let objective = try command.objective(teacher, model.graph, &inputs)
     let state = try openedState()
     let total =
@@ -119,7 +123,9 @@ final class DistillRun {
       loss: course.lastLoss, teacherAccuracy: teacherAccuracy, accuracy: accuracy,
       parametersBefore: try teacher.graphModel(for: "distill").graph.parameterCount(
         of: Passes.Tower.allCases),
-      parametersAfter: graph.parameterCount(of: Passes.Tower.allCases), notes: notes)
+      parametersAfter: graph.parameterCount(of: Passes.Tower.allCases),
+      sparsity: command.pruning.prune == nil
+        ? nil : graph.prunedShare(of: command.training.tower.towers), notes: notes)
   }
 
   /// Does the steps of a phase that are left.
@@ -197,9 +203,19 @@ final class DistillRun {
   private func form(_ phase: DistillPhase, _ graph: Graph) throws -> any TrainedForm {
     switch phase.training {
     case .weights:
-      let trained = Set(
-        graph.values(of: command.training.tower.towers).map { graph.name(of: $0) })
+      let trained = trainedNames(of: graph)
       return try WeightForm(graph) { trained.contains($0) }
+    case .sparse(let options):
+      let trained = trainedNames(of: graph)
+      let towers = command.training.tower.towers
+      guard options.schedule == .autosparse else {
+        return try SparseForm(graph, options: options, steps: phase.steps, towers: towers) {
+          trained.contains($0)
+        }
+      }
+      return try AutoSparseForm(graph, options: options, steps: phase.steps, towers: towers) {
+        trained.contains($0)
+      }
     case .masks(let keep):
       let whole = try teacher.graphModel(for: "distill").graph.parameterCount(
         of: Passes.Tower.allCases)
@@ -207,6 +223,11 @@ final class DistillRun {
       let options = MaskedForm.Options(keep: share, steps: phase.steps)
       return try MaskedForm(graph, options: options)
     }
+  }
+
+  /// The names of what is trained where weights are.
+  private func trainedNames(of graph: Graph) -> Set<String> {
+    Set(graph.values(of: command.training.tower.towers).map { graph.name(of: $0) })
   }
 
   /// The student with which `phase` begins.
@@ -222,14 +243,14 @@ final class DistillRun {
             of: Passes.Tower.allCases))
     }
     let context = PassContext(
-      seed: command.common.seed, threadCount: command.common.threads
-    ) { [self] event in
-      switch event {
-      case .note(let line): notes.append(line)
-      case .warning(let text): Terminal.warn(text)
-      case .result, .progress: break
-      }
-    }
+      seed: command.common.seed, threadCount: command.common.threads,
+      report: { [self] event in
+        switch event {
+        case .note(let line): notes.append(line)
+        case .warning(let text): Terminal.warn(text)
+        case .result, .progress: break
+        }
+      })
     return try PassPipeline([InheritManual(options: options)]).run(
       on: graph, inputSHA256: try teacher.sha256(), in: context)
   }

@@ -8,6 +8,8 @@ struct DistillSummary {
   var accuracy: Double?
   var parametersBefore: Int
   var parametersAfter: Int
+  /// The share of the prunable weights that masks hide, where the run made them.
+  var sparsity: Double?
   var notes: [String]
 
   var lines: [String] {
@@ -16,6 +18,9 @@ struct DistillSummary {
     lines.append(
       "parameters of the towers: \(parametersBefore) of the teacher, \(parametersAfter) of the "
         + "student (\((share * 1000).rounded() / 10) %)")
+    if let sparsity {
+      lines.append("masked: \((sparsity * 1e5).rounded() / 1e3) % of the weights between layers")
+    }
     let time = (seconds * 10).rounded() / 10
     lines.append(
       "\(steps) steps in \(time) s, \(Int(imagesPerSecond)) images a second, last loss "
@@ -35,6 +40,7 @@ struct DistillSummary {
       ("teacher_validation_top1", teacherAccuracy.map { .number($0) } ?? .null),
       ("parameters_before", .integer(parametersBefore)),
       ("parameters_after", .integer(parametersAfter)),
+      ("sparsity", sparsity.map { .number($0) } ?? .null),
     ])
   }
 }

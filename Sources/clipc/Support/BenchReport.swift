@@ -46,10 +46,11 @@ struct BenchReport {
           "nodes",
           .array(
             nodes.map { node in
-              .object([
-                ("name", .text(node.name)), ("kind", .text(node.kind)),
-                ("ms", .rounded(node.milliseconds, 5)), ("share", .rounded(node.share, 5)),
-              ])
+              .object(
+                [
+                  ("name", .text(node.name)), ("kind", .text(node.kind)),
+                  ("ms", .rounded(node.milliseconds, 5)), ("share", .rounded(node.share, 5)),
+                ] + (node.layout.map { [("layout", .text($0))] } ?? []))
             })
         ))
     }
@@ -73,12 +74,12 @@ struct BenchReport {
     if let nodes {
       lines.append(
         table(
-          [["ms", "share", "kind", "node"]]
+          [["ms", "share", "kind", "weights", "node"]]
             + nodes.map { node in
               [
                 String(format: "%.4f", node.milliseconds),
                 String(format: "%.1f%%", 100 * node.share),
-                node.kind, printable(node.name),
+                node.kind, node.layout ?? "", printable(node.name),
               ]
             }))
     }

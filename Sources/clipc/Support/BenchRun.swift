@@ -7,6 +7,8 @@ import ModelFormat
 struct BenchNode {
   let name: String
   let kind: String
+  /// How the weights of a product are stored and multiplied.
+  let layout: String?
   let milliseconds: Double
   let share: Double
 }
@@ -99,7 +101,15 @@ struct BenchRun: ~Copyable {
     return times.enumerated().map { index, time in
       BenchNode(
         name: reader.name(ofInstruction: index, tower) ?? "\(index)",
-        kind: "\(instructions[index].opCode)", milliseconds: time, share: time / whole)
+        kind: "\(instructions[index].opCode)", layout: Self.layout(instructions[index], reader),
+        milliseconds: time, share: time / whole)
     }
+  }
+
+  /// `panels` for weights used as they lie in the file, `bitmap` or `pattern` for those that became
+  /// panels in memory, `sparse` for those of which zeros are skipped; nil for no product.
+  private static func layout(_ instruction: Instruction, _ reader: ModelReader) -> String? {
+    guard case .linear(let op) = instruction else { return nil }
+    return "\(reader.tensors[op.weight].layout)"
   }
 }

@@ -13,17 +13,17 @@ final class CalibrationBatches: BatchSource {
   private let graph: Graph
   private let prompts: Prompts
 
-  /// Takes `sampleCount` samples of `dataset`, chosen by `seed`; all when nil.
-  init(
-    _ opened: OpenedModel, _ graph: Graph, _ dataset: Dataset, sampleCount: Int?,
-    prompts: Prompts, threadCount: Int, seed: UInt64
-  ) {
+  /// Takes the samples that `options` choose; nil where they name no data.
+  init?(
+    _ options: CalibrationOptions, _ opened: OpenedModel, _ graph: Graph, _ common: CommonOptions
+  ) throws {
+    guard let dataset = try options.dataset(seed: common.seed) else { return nil }
     self.opened = opened
     self.graph = graph
-    self.prompts = prompts
-    self.dataset = sampleCount.map { dataset.selecting(count: $0, seed: seed) } ?? dataset
-    self.threadCount = threadCount
-    self.seed = seed
+    self.dataset = dataset
+    prompts = try options.prompts()
+    threadCount = common.threads
+    seed = common.seed
   }
 
   func forEachBatch(_ body: (Batch) throws -> Void) throws {

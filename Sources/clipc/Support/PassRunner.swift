@@ -11,6 +11,9 @@ struct PassResult {
   /// What the passes measured.
   let figures: [any Encodable & Sendable]
 
+  /// What the first round of a pruning method said of the units; nil where none were asked about.
+  var scores: UnitScores? { figures.lazy.compactMap { $0 as? UnitScores }.first }
+
   /// Shows the notes, or `members` and the first figures as one JSON object.
   func show(_ members: [(String, JSON)], asJSON: Bool, output: String) throws {
     guard asJSON else {
@@ -20,7 +23,8 @@ struct PassResult {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let reports = try figures.map {
+    // What units scored is for pictures: it would bury the report.
+    let reports = try figures.filter { !($0 is UnitScores) }.map {
       JSON.encoded(String(decoding: try encoder.encode($0), as: UTF8.self))
     }
     Terminal.print(
@@ -38,16 +42,18 @@ struct PassRunner {
 
   init(_ common: CommonOptions) { self.common = common }
 
-  /// Runs `passes` on `model`, with calibration batches where there are some.
+  /// Runs `passes` on `model`, with calibration data and records where there are some.
   func run(
     _ passes: [any Pass], on model: CLIPModel, _ opened: OpenedModel,
-    calibration: (any BatchSource)? = nil
+    calibration: (any BatchSource)? = nil, pairs: (() throws -> PairSet)? = nil,
+    records: (any WorkRecords)? = nil
   ) throws -> PassResult {
     var notes: [String] = []
     var figures: [any Encodable & Sendable] = []
     var bar: (stage: String, progress: Progress)?
     let context = PassContext(
-      seed: common.seed, threadCount: common.threads, calibration: calibration
+      seed: common.seed, threadCount: common.threads, calibration: calibration, pairs: pairs,
+      records: records
     ) { event in
       switch event {
       case .note(let line): notes.append(line)

@@ -4,14 +4,14 @@ import TensorCore
 import TestSupport
 import Testing
 
-@Suite struct PruneMagnitudeTests {
+@Suite struct PruneTests {
   private let extents = RandomCLIP()
   private let graph: Graph
 
   init() throws { graph = try extents.graph(seed: 12) }
 
-  private func options(_ structure: String, _ sparsity: Double) -> PruneMagnitude.Options {
-    var options = PruneMagnitude.Options()
+  private func options(_ structure: String, _ sparsity: Double) -> Prune.Options {
+    var options = Prune.Options()
     options.structure = structure.split(separator: ",").compactMap {
       PruningStructure(String($0))
     }
@@ -20,9 +20,9 @@ import Testing
   }
 
   private func prune(
-    _ options: PruneMagnitude.Options, seed: UInt64 = 0, from graph: Graph? = nil
+    _ options: Prune.Options, seed: UInt64 = 0, from graph: Graph? = nil
   ) throws -> Graph {
-    try PassPipeline([PruneMagnitude(options: options)])
+    try PassPipeline([Prune(options: options)])
       .run(on: graph ?? self.graph, inputSHA256: "", in: PassContext(seed: seed))
   }
 
@@ -36,7 +36,7 @@ import Testing
     let towers = Tower.allCases
     let total = Double(graph.parameterCount(of: towers))
     for scope in PruningScope.allCases {
-      for method in PruneMagnitude.Method.allCases {
+      for method in [PruningMethod.magnitude, .random] {
         var options = options(structure, sparsity)
         options.scope = scope
         options.method = method
@@ -166,16 +166,16 @@ import Testing
   @Test func reportsWhatWentWhere() throws {
     var figures: [any Encodable & Sendable] = []
     var notes: [String] = []
-    let context = PassContext { event in
+    let context = PassContext(report: { event in
       switch event {
       case .result(let result): figures.append(result)
       case .note(let line): notes.append(line)
       default: break
       }
-    }
-    let pruned = try PruneMagnitude(options: options("heads,neurons", 0.2))
+    })
+    let pruned = try Prune(options: options("heads,neurons", 0.2))
       .run(on: graph, in: context)
-    let report = try #require(figures.first as? PruningReport)
+    let report = try #require(figures.last as? PruningReport)
     #expect(report.rows.count == 8)
     let lost = report.rows.reduce(0) { $0 + $1.parametersBefore - $1.parametersAfter }
     #expect(lost == report.parametersBefore - report.parametersAfter)
