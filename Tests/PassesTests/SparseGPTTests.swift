@@ -8,6 +8,7 @@ import Testing
     var options = SparseGPT.Options()
     options.blockWidth = width
     options.refits = refits
+    options.ordersByEnergy = false
     return options
   }
 

@@ -43,7 +43,7 @@ package struct Prune: Pass {
     /// How second derivatives are estimated.
     package var hessian = HessianImportance.Options()
     /// Whether the weights that stay make up for units that go, by least squares on what the layers
-    /// read; nil for the methods that measure the model on data anyway.
+    /// read; nil for the methods that measure the model on data anyway, unless it is quantized.
     package var compensates: Bool?
     /// How units are made up for.
     package var surgeon = SurgeonUnits.Options()
@@ -136,10 +136,11 @@ extension Prune {
       if let implant = options.implant {
         return try NeuralImplant(implant).apply(
           to: graph, plan: plan, by: try unitImportance(context.seed),
-          compensation: compensation, in: context)
+          compensation: compensation(in: graph), in: context)
       }
       return try plan.apply(
-        to: graph, by: try unitImportance(context.seed), compensation: compensation, in: context)
+        to: graph, by: try unitImportance(context.seed), compensation: compensation(in: graph),
+        in: context)
     }
     if !kinds.isEmpty {
       let share = hasLayers ? 1 - options.depthShare : 1
@@ -172,10 +173,12 @@ extension Prune {
 
   private var surgeon: SurgeonUnits { SurgeonUnits(options: options.surgeon, pass: Self.name) }
 
-  private var compensation: (any UnitCompensation)? {
+  private func compensation(in graph: Graph) -> (any UnitCompensation)? {
     // Channels are read by normalizations too, which have no least squares.
     guard !options.structure.contains(.width) else { return nil }
-    return options.compensates ?? options.method.measures ? surgeon : nil
+    let hasCodes = graph.parameterValues.contains { graph.parameter($0)?.quantization != nil }
+    let isUsual = options.method == .obs || (options.method.measures && !hasCodes)
+    return options.compensates ?? isUsual ? surgeon : nil
   }
 
   private func layerImportance(_ seed: UInt64) throws(PassError) -> any LayerImportance {

@@ -5,7 +5,11 @@ import Passes
 struct MethodOptions: ParsableArguments {
   @Option(help: "mope: into how many groups the neurons of a layer are cut.")
   var neuronGroups = MoPEImportance.Options().neuronGroups
-  @Option(help: "mope: what declines when a module is taken out: loss, or value (right answers).")
+  @Option(
+    help: """
+      mope: what declines when a module is taken out: agreement with the whole model, loss, value \
+      (right answers), or both of the first two.
+      """)
   var metric = MoPEImportance.Options().metric
   @Option(help: "hap: random directions at most.")
   var probes = HessianTraces.Options().maximumProbeCount

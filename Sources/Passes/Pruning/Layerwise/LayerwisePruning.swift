@@ -24,8 +24,8 @@ package struct LayerwisePruning: Sendable {
     /// What Net-Trim does.
     package var netTrim = NetTrim.Options()
 
-    /// The defaults.
-    package init() {}
+    /// The defaults: layers answer as the original ones do, whatever became of their inputs.
+    package init() { walk.followsOriginal = true }
   }
 
   /// What decides.

@@ -19,7 +19,7 @@ package struct NetTrim: LayerMethod {
     /// The steps of the bisection for the tolerance.
     package var bisections = 10
     /// The most iterations for each tolerance tried.
-    package var iterationsPerTolerance = 80
+    package var iterationsPerTolerance = 20
     /// The most iterations for a tolerance that is given.
     package var iterations = 10_000
     /// Whether the weights that stay are the best for their mask, since the sum of magnitudes also

@@ -8,14 +8,16 @@ import TensorCore
 ///
 /// - Source: Frantar and Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in
 ///   One-Shot", ICML 2023, arXiv:2301.00774. Differs: counts are exact over the layer; the weights
-///   that stay can be solved for once more when all masks are known.
+///   that stay are solved for once more when all masks are known, unless ``Options/refits`` is off.
 package struct SparseGPT: LayerMethod {
   /// The user's choices.
   package struct Options: Codable, Sendable, Equatable {
-    /// Over how many columns weights are compared, and updated before the others are.
-    package var blockWidth = 128
-    /// Whether columns go in the order of their inputs' energy, the highest first; not for patterns.
-    package var ordersByEnergy = false
+    /// Over how many columns weights are compared, and updated before the others are; the paper has
+    /// 128, for layers much wider than CLIP's.
+    package var blockWidth = 16
+    /// Whether columns go in the order of their inputs' energy, the highest first, as GPTQ can; not
+    /// for patterns.
+    package var ordersByEnergy = true
     /// Whether the weights that stay are the best for their mask rather than those of the sweep.
     package var refits = true
 
