@@ -7,8 +7,8 @@ struct MethodOptions: ParsableArguments {
   var neuronGroups = MoPEImportance.Options().neuronGroups
   @Option(
     help: """
-      mope: what declines when a module is taken out: agreement with the whole model, loss, value \
-      (right answers), or both of the first two.
+      mope: what declines when a module is taken out: agreement with the whole model, loss, or \
+      value (right answers).
       """)
   var metric = MoPEImportance.Options().metric
   @Option(help: "hap: random directions at most.")
