@@ -110,7 +110,7 @@ struct Frame {
     guard let quantization = buffers[buffer].quantization else {
       return clip_output(
         f32: floatRow(buffer, row), f32_stride: rowByteCount / 4, qu8: nil, qu8_stride: 0,
-        quantization: clip_quantization(inverse_scale: 1, zero_point: 0, lowest: 0))
+        quantization: clip_quantization(inverse_scale: 1, zero_point: 0, lowest: 0, highest: 255))
     }
     return clip_output(
       f32: nil, f32_stride: 0, qu8: codeRow(buffer, row), qu8_stride: rowByteCount,
@@ -142,7 +142,7 @@ struct Frame {
 extension BufferQuantization {
   /// The parameters as kernels take them.
   var kernelForm: clip_quantization {
-    clip_quantization(inverse_scale: inverseScale, zero_point: zeroPoint, lowest: lowest)
+    clip_quantization(inverse_scale: inverseScale, zero_point: zeroPoint, lowest: lowest, highest: 255)
   }
 }
 

@@ -43,10 +43,14 @@ extension Graph {
     }
     if let quantization = parameter.quantization {
       let allUsable = quantization.scales.withElements(of: Float.self) { scales in
-        scales.allSatisfy { $0.isFinite && $0 > 0 }
+        scales.allSatisfy {
+          $0.isFinite && (quantization.grid == .symmetric ? $0 > 0 : $0 != 0)
+        }
       }
       guard allUsable else {
-        throw .parameter(name: name, expected: "finite positive scales", found: "another scale")
+        throw .parameter(
+          name: name, expected: "finite scales, positive on a symmetric grid",
+          found: "another scale")
       }
     }
   }

@@ -44,16 +44,12 @@ package struct Parameter: Sendable, Equatable {
   /// - Precondition: the elements are float32, or codes with a quantization.
   package var materialized: Tensor {
     guard mask != nil || quantization != nil else { return tensor }
-    let rowCount = tensor.shape.first ?? 1
-    let rowWidth = rowCount == 0 ? 0 : tensor.count / rowCount
     return Tensor(shape: tensor.shape, of: Float.self) { target in
       if let quantization {
         let scales = quantization.scales.elements(of: Float.self)
         tensor.withElements(of: Int8.self) { codes in
-          for row in 0..<rowCount {
-            for index in (row * rowWidth)..<((row + 1) * rowWidth) {
-              target[index] = Float(codes[index]) * scales[row]
-            }
+          quantization.forEachRun(of: tensor.shape) { elements, scale in
+            for index in elements { target[index] = Float(codes[index]) * scales[scale] }
           }
         }
       } else {
@@ -319,10 +315,17 @@ extension Parameter {
     guard tensor.dtype == .int8 else {
       throw .parameter(name: name, expected: "int8 codes", found: tensor.dtype.rawValue)
     }
-    let rows = tensor.shape.first ?? 1
-    guard quantization.scales.dtype == .float32, quantization.scales.shape == [rows] else {
+    guard (2...8).contains(quantization.bitCount), (quantization.groupSize ?? 1) > 0,
+      quantization.grid == .symmetric || quantization.bitCount < 8
+    else {
       throw .parameter(
-        name: "\(name) (scales)", expected: "\(TensorType(.float32, shape: [rows]))",
+        name: name, expected: "codes of 2 to 8 bits, symmetric at 8, in groups of one or more",
+        found: "\(quantization.bitCount) bits")
+    }
+    let expected = quantization.scaleShape(of: tensor.shape)
+    guard quantization.scales.dtype == .float32, quantization.scales.shape == expected else {
+      throw .parameter(
+        name: "\(name) (scales)", expected: "\(TensorType(.float32, shape: expected))",
         found: "\(TensorType(quantization.scales.dtype, shape: quantization.scales.shape))")
     }
   }

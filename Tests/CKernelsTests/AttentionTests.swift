@@ -43,7 +43,7 @@ private struct Head {
     return (floats, bytes)
   }
 
-  static let quantization = clip_quantization(inverse_scale: 90, zero_point: 128, lowest: 1)
+  static let quantization = clip_quantization(inverse_scale: 90, zero_point: 128, lowest: 1, highest: 255)
 
   func wanted(_ row: Int) -> [Double] {
     let seen = isCausal ? min(keys, firstQuery + row + 1) : keys

@@ -6,7 +6,7 @@ private struct IntegerProduct {
   let rows: Int, outputs: Int, inputs: Int
   let zeroPoint: Int32
   let activation: clip_activation
-  let quantization = clip_quantization(inverse_scale: 37.25, zero_point: 128, lowest: 1)
+  let quantization = clip_quantization(inverse_scale: 37.25, zero_point: 128, lowest: 1, highest: 255)
   let codes: [Int8]
   let activations: Memory<UInt8>
   let weights: Memory<Int8>

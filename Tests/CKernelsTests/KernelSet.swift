@@ -102,7 +102,7 @@ func packed(_ weights: [Float], outputs: Int, inputs: Int) -> [Float] {
 /// The code of a float by the definition in the header.
 func code(_ x: Float, _ q: clip_quantization) -> UInt8 {
   let rounded = (x * q.inverse_scale).rounded(.toNearestOrEven) + Float(q.zero_point)
-  return UInt8(min(max(rounded, Float(q.lowest)), 255))
+  return UInt8(min(max(rounded, Float(q.lowest)), Float(q.highest)))
 }
 
 /// `0 ..< count`.

@@ -78,14 +78,16 @@ typedef enum clip_activation {
   CLIP_ACTIVATION_GELU = 2,
 } clip_activation;
 
-/// How a float becomes a uint8 code: `clamp(rint(x * inverse_scale) + zero_point, lowest, 255)`.
+/// How a float becomes a uint8 code: `clamp(rint(x * inverse_scale) + zero_point, lowest, highest)`.
 ///
 /// Ties go to even. Any float is accepted: not-a-number becomes `lowest`, infinities the ends.
-/// `lowest` is 0, or 1 for a symmetric signed tensor with zero point 128.
+/// `lowest` is 0, or 1 for a symmetric signed 8-bit tensor with zero point 128; `highest` is
+/// `2^bits - 1`, 255 at 8 bits.
 typedef struct clip_quantization {
   float inverse_scale;
   uint8_t zero_point;
   uint8_t lowest;
+  uint8_t highest;
 } clip_quantization;
 
 /// Where results go: float32 rows, uint8 rows, or both; a null pointer is skipped.

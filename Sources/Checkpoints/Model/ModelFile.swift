@@ -7,7 +7,7 @@ package enum ModelFile {
   /// The value of the root attribute `format`.
   static let format = "clipc-model"
   /// The version that is written, and the newest that is read.
-  static let version = 1
+  static let version = 2
 
   /// The root's datasets.
   enum Part: String, CaseIterable {
@@ -58,6 +58,10 @@ package enum ModelFile {
           let scales = "\(Group.scales.rawValue)/\(name)"
           try writer.add(scales, quantization.scales)
           try writer.setAttribute("bit_count", of: scales, to: Int32(quantization.bitCount))
+          try writer.setAttribute("grid", of: scales, to: quantization.grid.rawValue)
+          if let groupSize = quantization.groupSize {
+            try writer.setAttribute("group_size", of: scales, to: Int32(clamping: groupSize))
+          }
         }
       }
     }

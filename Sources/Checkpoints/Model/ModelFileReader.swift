@@ -55,13 +55,12 @@ struct ModelFileReader {
       }
     }
     let codes = try file.elements(place, of: Int8.self, shape: shape)
-    let largest = quantization.largestCode
+    let range = quantization.smallestCode...quantization.largestCode
     let stray = codes.withElements(of: Int8.self) { codes in
-      codes.firstIndex { abs(Int($0)) > largest }
+      codes.firstIndex { !range.contains(Int($0)) }
     }
     if let stray {
-      throw malformed(
-        "dataset \(place), index \(stray)", "a code in -\(largest)...\(largest)", "a larger one")
+      throw malformed("dataset \(place), index \(stray)", "a code in \(range)", "another")
     }
     return Parameter(codes, mask: mask, quantization: quantization)
   }
@@ -92,8 +91,30 @@ struct ModelFileReader {
         "dataset \(place), attribute bit_count", "2 to 8",
         file.attribute("bit_count", of: place).map { "\($0)" } ?? "nothing")
     }
-    let scales = try file.floats(place, shape: [shape.first ?? 1])
-    return WeightQuantization(bitCount: counts[0], scales: scales)
+    var quantization = WeightQuantization(
+      bitCount: counts[0], grid: try grid(place), groupSize: try groupSize(place),
+      scales: Tensor(shape: [0], [Float]()))
+    quantization.scales = try file.floats(place, shape: quantization.scaleShape(of: shape))
+    return quantization
+  }
+
+  private func grid(_ place: String) throws(CheckpointError) -> CodeGrid {
+    guard file.attribute("grid", of: place) != nil else { return .symmetric }
+    guard let grid = file.string("grid", of: place).flatMap(CodeGrid.init) else {
+      throw malformed("dataset \(place), attribute grid", "symmetric or full", "another")
+    }
+    return grid
+  }
+
+  private func groupSize(_ place: String) throws(CheckpointError) -> Int? {
+    guard let attribute = file.attribute("group_size", of: place) else { return nil }
+    guard case .integers(let sizes) = attribute, sizes.count == 1, sizes[0] > 0,
+      sizes[0] <= Int(Int32.max)
+    else {
+      throw malformed(
+        "dataset \(place), attribute group_size", "a positive number", "\(attribute)")
+    }
+    return Int(sizes[0])
   }
 
   /// Throws when the file holds a dataset that no part of the model explains.

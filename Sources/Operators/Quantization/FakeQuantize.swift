@@ -2,7 +2,7 @@ import CKernels
 import GraphIR
 import TensorCore
 
-/// Rounds a value to the grid of its 8-bit codes, as the integer runtime does.
+/// Rounds a value to the grid of its codes of up to 8 bits, as the integer runtime does.
 ///
 /// - Shapes: any; the result has the input's extents.
 package struct FakeQuantize: Op {
@@ -21,15 +21,20 @@ package struct FakeQuantize: Op {
     }
     let zeroPoint = try attributes.integer("zero_point", in: 0...255)
     let lowest = try attributes.integer("lowest", in: 0...255)
+    let highest =
+      attributes.has("highest") ? try attributes.integer("highest", in: lowest...255) : 255
     parameters = ActivationQuantization(
-      scale: scale, zeroPoint: UInt8(zeroPoint), lowest: UInt8(lowest))
+      scale: scale, zeroPoint: UInt8(zeroPoint), lowest: UInt8(lowest), highest: UInt8(highest))
   }
 
   package var attributes: [(name: String, value: AttributeValue)] {
-    [
+    let range =
+      parameters.highest == 255
+      ? [] : [("highest", AttributeValue.integer(Int(parameters.highest)))]
+    return [
       ("scale", .real(parameters.scale)), ("zero_point", .integer(Int(parameters.zeroPoint))),
       ("lowest", .integer(Int(parameters.lowest))),
-    ]
+    ] + range
   }
 
   package func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
@@ -55,7 +60,7 @@ extension FakeQuantize: AcceleratedOp {
     let kernel = Kernels.best.f32_simulate
     let codes = clip_quantization(
       inverse_scale: parameters.inverseScale, zero_point: parameters.zeroPoint,
-      lowest: parameters.lowest)
+      lowest: parameters.lowest, highest: parameters.highest)
     forEachRange(
       of: source.count, threadCount: outputs.threadCount, minimumCount: 1 << 15
     ) { range in
@@ -80,7 +85,7 @@ extension FakeQuantize: DifferentiableOp {
     let margin = codes.scale / 2
     return [
       try builder.add(
-        Gate(codes.value(of: codes.lowest) - margin, codes.value(of: 255) + margin),
+        Gate(codes.value(of: codes.lowest) - margin, codes.value(of: codes.highest) + margin),
         node.inputs[0], node.gradient)
     ]
   }

@@ -27,6 +27,11 @@ extension Graph {
       let kept = group.indices(of: (0..<group.unitCount).filter { !removal.units.contains($0) })
       for member in group.members {
         guard let parameter = graph.parameter(member.parameter) else { continue }
+        guard member.axis == 0 || parameter.quantization?.groupSize == nil else {
+          throw .invariant(
+            node: graph.name(of: member.parameter),
+            "holds codes in groups along the axis that is to be shortened")
+        }
         try graph.setParameter(
           member.parameter, parameter.selecting(kept, onAxis: member.axis))
       }
