@@ -27,7 +27,8 @@ let package = Package(
     .library(name: "ClipRuntime", type: .static, targets: ["ClipRuntime"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     // C and system libraries.
@@ -78,6 +79,7 @@ let package = Package(
         "GraphIR",
         "ModelFormat", "Operators", "Passes", "Preprocessing", "TensorCore", "Training", "CKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Yams", package: "Yams"),
       ], swiftSettings: swift),
 
     // Tests.

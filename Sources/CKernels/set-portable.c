@@ -21,6 +21,22 @@ size_t clip_f32_attention_scratch_count(size_t key_count, size_t head_width) {
   return is_too_large || count > PTRDIFF_MAX ? PTRDIFF_MAX : count;
 }
 
+size_t clip_qu8_attention_scratch_byte_count(size_t key_count, size_t head_width) {
+  // Sums of keys; a tile's rows of products; scores; keys and values in panels; a tile's rows of
+  // queries and of codes.
+  size_t keys, width, panels, values, rows, bytes;
+  const bool is_too_large =
+      __builtin_add_overflow(key_count, (size_t)15, &keys) ||
+      __builtin_add_overflow(head_width, (size_t)15, &width) ||
+      (keys &= ~(size_t)15, width &= ~(size_t)15, false) ||
+      __builtin_mul_overflow(keys, width, &panels) ||
+      __builtin_mul_overflow(panels, (size_t)2, &values) ||
+      __builtin_add_overflow(keys, width, &rows) ||
+      __builtin_mul_overflow(rows, (size_t)(4 * 12 + 12 + 8), &bytes) ||
+      __builtin_add_overflow(bytes, values, &bytes);
+  return is_too_large || bytes > PTRDIFF_MAX ? PTRDIFF_MAX : bytes;
+}
+
 size_t clip_f32_match_tokens_scratch_count(size_t token_count, size_t head_width) {
   // Metrics of both halves, those of one transposed, a tile's rows of scores in whole panels; the
   // best score and its token of each row.
@@ -39,6 +55,19 @@ size_t clip_f32_match_tokens_scratch_count(size_t token_count, size_t head_width
 size_t clip_f32_select_tokens_scratch_count(size_t token_count) {
   // Two whole rows of scores.
   return token_count > PTRDIFF_MAX / 2 - 16 ? PTRDIFF_MAX : 2 * ((token_count + 15) & ~(size_t)15);
+}
+
+size_t clip_pw_scratch_byte_count(size_t input_count, size_t group_size, bool is_float) {
+  // Widened panels; for integer products also a scale and a correction for each group.
+  const size_t group_count = group_size ? input_count / group_size + 1 : 0;
+  size_t depth, bytes, groups;
+  const bool is_too_large =
+      __builtin_add_overflow(input_count, (size_t)3, &depth) ||
+      __builtin_mul_overflow(
+          depth / 4, (size_t)CLIP_WIDENED_PANELS * 64 * (is_float ? 4 : 1), &bytes) ||
+      __builtin_mul_overflow(group_count, (size_t)CLIP_WIDENED_PANELS * 128, &groups) ||
+      __builtin_add_overflow(bytes, groups, &bytes);
+  return is_too_large || bytes > PTRDIFF_MAX ? PTRDIFF_MAX : bytes;
 }
 
 size_t clip_f32_transposed_count(size_t row_count, size_t column_count) {

@@ -85,6 +85,47 @@ V_INLINE void v_store_codes(uint8_t *p, vi x) { _mm_storel_epi64((__m128i *)p, v
 
 V_INLINE __m256i v_load_bytes(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
+V_INLINE __m256i v_load_words(const uint16_t *p) {
+  return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+V_INLINE vf v_load_float16(const uint16_t *p) {
+  const __m256i x = v_load_words(p);
+  const __m256i magnitude = _mm256_slli_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0x7fff)), 13);
+  const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0x8000)), 16);
+  const vf y = _mm256_mul_ps(_mm256_castsi256_ps(magnitude), _mm256_set1_ps(0x1p112f));
+  return _mm256_or_ps(y, _mm256_castsi256_ps(sign));
+}
+V_INLINE vf v_load_bfloat16(const uint16_t *p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(v_load_words(p), 16));
+}
+
+#define B_COUNT 2
+typedef __m256i vb;
+V_INLINE vb b_set(uint8_t x) { return _mm256_set1_epi8((char)x); }
+V_INLINE vb b_fours(const uint8_t *p, int index) {
+  const __m256i x = v_load_bytes(p);
+  return _mm256_and_si256(index == 0 ? x : _mm256_srli_epi16(x, 4), b_set(15));
+}
+V_INLINE vb b_twos(const uint8_t *p, int index) {
+  const __m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
+  const __m256i shifts = _mm256_setr_epi64x(4 * index, 4 * index, 4 * index + 2, 4 * index + 2);
+  return _mm256_and_si256(_mm256_srlv_epi64(x, shifts), b_set(3));
+}
+V_INLINE vb b_ones(const uint8_t *p, int index) {
+  int64_t x;
+  __builtin_memcpy(&x, p, 8);
+  const __m256i shifts =
+      _mm256_setr_epi64x(4 * index, 4 * index + 1, 4 * index + 2, 4 * index + 3);
+  return _mm256_and_si256(_mm256_srlv_epi64(_mm256_set1_epi64x(x), shifts), b_set(1));
+}
+V_INLINE vb b_join(vb low, vb high, int shift) {
+  return _mm256_or_si256(low, _mm256_slli_epi16(high, shift));
+}
+V_INLINE vb b_signed(vb x, vb sign) { return _mm256_sub_epi8(_mm256_xor_si256(x, sign), sign); }
+V_INLINE void b_store(int8_t *p, int index, vb x) {
+  _mm256_storeu_si256((__m256i *)(p + 32 * index), x);
+}
+
 typedef __m256i vq;
 V_INLINE vq v_load_quads(const int8_t *p) { return v_load_bytes(p); }
 V_INLINE vf v_quad_first(vq x) {
@@ -134,6 +175,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
   _mm256_storeu_si256((__m256i *)output, sums[0]);
   _mm256_storeu_si256((__m256i *)(output + 8), sums[1]);
 }
+#define QU8_GROUPS_ROWS 3
+#define QU8_GROUPS_TILES(T) \
+  T(1, 1) T(2, 1) T(3, 1)
 #define QU8_QS8W_ROWS 6
 #define QU8_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)
@@ -159,6 +203,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
     _mm256_storeu_si256((__m256i *)(output + 4 * i), pair);
   }
 }
+#define QU8_GROUPS_ROWS 2
+#define QU8_GROUPS_TILES(T) \
+  T(1, 1) T(2, 1)
 #define QU8_QS8W_ROWS 3
 #define QU8_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1)

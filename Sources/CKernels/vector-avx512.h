@@ -59,6 +59,46 @@ V_INLINE void v_store_codes(uint8_t *p, vi x) {
   _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x));
 }
 
+V_INLINE __m512i v_load_words(const uint16_t *p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+V_INLINE vf v_load_float16(const uint16_t *p) {
+  const __m512i x = v_load_words(p);
+  const __m512i magnitude = _mm512_slli_epi32(_mm512_and_si512(x, _mm512_set1_epi32(0x7fff)), 13);
+  const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(x, _mm512_set1_epi32(0x8000)), 16);
+  const vf y = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(0x1p112f));
+  return _mm512_or_ps(y, _mm512_castsi512_ps(sign));
+}
+V_INLINE vf v_load_bfloat16(const uint16_t *p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(v_load_words(p), 16));
+}
+
+#define B_COUNT 1
+typedef __m512i vb;
+V_INLINE vb b_set(uint8_t x) { return _mm512_set1_epi8((char)x); }
+V_INLINE vb b_fours(const uint8_t *p, int index) {
+  const __m512i x = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+  const __m512i shifts = _mm512_setr_epi64(0, 0, 0, 0, 4, 4, 4, 4);
+  return (void)index, _mm512_and_si512(_mm512_srlv_epi64(x, shifts), b_set(15));
+}
+V_INLINE vb b_twos(const uint8_t *p, int index) {
+  const __m512i x = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)p));
+  const __m512i shifts = _mm512_setr_epi64(0, 0, 2, 2, 4, 4, 6, 6);
+  return (void)index, _mm512_and_si512(_mm512_srlv_epi64(x, shifts), b_set(3));
+}
+V_INLINE vb b_ones(const uint8_t *p, int index) {
+  int64_t x;
+  __builtin_memcpy(&x, p, 8);
+  const __m512i shifts = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+  return (void)index,
+         _mm512_and_si512(_mm512_srlv_epi64(_mm512_set1_epi64(x), shifts), b_set(1));
+}
+V_INLINE vb b_join(vb low, vb high, int shift) {
+  return _mm512_or_si512(low, _mm512_slli_epi16(high, (unsigned)shift));
+}
+V_INLINE vb b_signed(vb x, vb sign) { return _mm512_sub_epi8(_mm512_xor_si512(x, sign), sign); }
+V_INLINE void b_store(int8_t *p, int index, vb x) { (void)index, _mm512_storeu_si512(p, x); }
+
 typedef __m512i vq;
 V_INLINE vq v_load_quads(const int8_t *p) { return _mm512_loadu_si512(p); }
 V_INLINE vf v_quad_first(vq x) {
@@ -117,6 +157,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define QU8_QS8W_TILES(T) \
   T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4) T(7, 3) T(8, 3) T(9, 2) T(10, 2) T(11, 2) \
   T(12, 2)
+#define QU8_GROUPS_ROWS 6
+#define QU8_GROUPS_TILES(T) \
+  T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2)
 #define F32_F32W_ROWS 12
 #define F32_F32W_TILES(T) \
   T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4) T(7, 3) T(8, 3) T(9, 2) T(10, 2) T(11, 2) \

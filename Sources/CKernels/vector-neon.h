@@ -87,6 +87,42 @@ V_INLINE void v_store_codes(uint8_t *p, vi x) {
   __builtin_memcpy(p, &codes, 4);
 }
 
+V_INLINE vf v_load_float16(const uint16_t *p) {
+  const uint32x4_t x = vmovl_u16(vld1_u16(p));
+  const uint32x4_t magnitude = vshlq_n_u32(vandq_u32(x, vdupq_n_u32(0x7fff)), 13);
+  const uint32x4_t sign = vshlq_n_u32(vandq_u32(x, vdupq_n_u32(0x8000)), 16);
+  const vf y = vmulq_n_f32(vreinterpretq_f32_u32(magnitude), 0x1p112f);
+  return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(y), sign));
+}
+V_INLINE vf v_load_bfloat16(const uint16_t *p) {
+  return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+#define B_COUNT 4
+typedef uint8x16_t vb;
+V_INLINE vb b_set(uint8_t x) { return vdupq_n_u8(x); }
+V_INLINE vb b_fours(const uint8_t *p, int index) {
+  const uint8x16_t x = vld1q_u8(p + 16 * (index % 2));
+  return index < 2 ? vandq_u8(x, b_set(15)) : vshrq_n_u8(x, 4);
+}
+V_INLINE vb b_twos(const uint8_t *p, int index) {
+  const int8x16_t shift = vdupq_n_s8((int8_t)(-2 * index));
+  return vandq_u8(vshlq_u8(vld1q_u8(p), shift), b_set(3));
+}
+V_INLINE vb b_ones(const uint8_t *p, int index) {
+  const uint8x8_t x = vld1_u8(p);
+  const int8x16_t shifts =
+      vcombine_s8(vdup_n_s8((int8_t)(-2 * index)), vdup_n_s8((int8_t)(-2 * index - 1)));
+  return vandq_u8(vshlq_u8(vcombine_u8(x, x), shifts), b_set(1));
+}
+V_INLINE vb b_join(vb low, vb high, int shift) {
+  return vorrq_u8(low, vshlq_u8(high, vdupq_n_s8((int8_t)shift)));
+}
+V_INLINE vb b_signed(vb x, vb sign) { return vsubq_u8(veorq_u8(x, sign), sign); }
+V_INLINE void b_store(int8_t *p, int index, vb x) {
+  vst1q_s8(p + 16 * index, vreinterpretq_s8_u8(x));
+}
+
 typedef int32x4_t vq;
 V_INLINE vq v_load_quads(const int8_t *p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
 V_INLINE vf v_quad_first(vq x) { return vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(x, 24), 24)); }
@@ -131,6 +167,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define QU8_QS8W_ROWS 6
 #define QU8_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)
+#define QU8_GROUPS_ROWS 3
+#define QU8_GROUPS_TILES(T) \
+  T(1, 1) T(2, 1) T(3, 1)
 #define F32_F32W_ROWS 6
 #define F32_F32W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)

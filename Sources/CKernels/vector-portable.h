@@ -61,6 +61,28 @@ V_INLINE vf v_load_codes(const int8_t *p) { return (float)*p; }
 // Lanes are in 0...255.
 V_INLINE void v_store_codes(uint8_t *p, vi x) { *p = (uint8_t)x; }
 
+// From binary16, finite, and from the upper half of a binary32.
+V_INLINE vf v_load_float16(const uint16_t *p) { return clip_float_from_float16(*p); }
+V_INLINE vf v_load_bfloat16(const uint16_t *p) { return clip_float_from_bits((uint32_t)*p << 16); }
+
+// A block of 64 codes in `B_COUNT` vectors of bytes: vector `index` of their 4, 2 or 1 bits, which
+// lie together: byte i of n has the bits of codes i, i + n, i + 2 n and so on, from the low end up.
+#define B_COUNT 64
+typedef uint8_t vb;
+V_INLINE vb b_set(uint8_t x) { return x; }
+V_INLINE vb b_fours(const uint8_t *p, int index) {
+  return (uint8_t)(p[index % 32] >> (index / 32 * 4) & 15);
+}
+V_INLINE vb b_twos(const uint8_t *p, int index) {
+  return (uint8_t)(p[index % 16] >> (index / 16 * 2) & 3);
+}
+V_INLINE vb b_ones(const uint8_t *p, int index) { return (uint8_t)(p[index % 8] >> (index / 8) & 1); }
+// `high` in front of `low`, where together they fit a byte.
+V_INLINE vb b_join(vb low, vb high, int shift) { return (uint8_t)(low | high << shift); }
+// Two's complement whose sign is the one bit of `sign`.
+V_INLINE vb b_signed(vb x, vb sign) { return (uint8_t)((x ^ sign) - sign); }
+V_INLINE void b_store(int8_t *p, int index, vb x) { p[index] = (int8_t)x; }
+
 // Four neighbouring weights of each of V_COUNT channels of an int8 panel; the first of them, and
 // the others moved up by one.
 typedef const int8_t *vq;
@@ -93,6 +115,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 // gradients, T(rows, most vectors).
 #define QU8_QS8W_ROWS 2
 #define QU8_QS8W_TILES(T) \
+  T(1, 1) T(2, 1)
+#define QU8_GROUPS_ROWS 2
+#define QU8_GROUPS_TILES(T) \
   T(1, 1) T(2, 1)
 #define F32_F32W_ROWS 2
 #define F32_F32W_TILES(T) \

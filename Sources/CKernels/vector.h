@@ -37,6 +37,12 @@ static inline __attribute__((always_inline, unused)) float clip_float_from_bits(
   return pun.value;
 }
 
+// A finite binary16, exactly: its exponent moves over by a multiplication.
+static inline __attribute__((always_inline, unused)) float clip_float_from_float16(uint16_t x) {
+  const float magnitude = clip_float_from_bits((x & 0x7fffu) << 13) * 0x1p112f;
+  return clip_float_from_bits(clip_bits_of_float(magnitude) | (x & 0x8000u) << 16);
+}
+
 // 1 / sqrt(x) for positive normal x, to one part in 10^10, the same in all sets: a first guess by
 // halving the exponent, then Newton's iteration, which doubles the digits.
 static inline __attribute__((always_inline, unused)) double clip_reciprocal_square_root(double x) {

@@ -57,7 +57,7 @@ struct ArenaPlan {
     let text = limits.textCount > 0 && limits.tokenCount > 0 ? reader.textProgram : nil
     for program in [image, text] {
       guard let program else { continue }
-      let needed = try ArenaPlan.scratchByteCount(program, tokens: limits.tokenCount)
+      let needed = try ArenaPlan.scratchByteCount(program, reader, tokens: limits.tokenCount)
       scratchByteCount = max(scratchByteCount, needed)
       tokenPlanByteCount = max(tokenPlanByteCount, ArenaPlan.tokenPlanByteCount(program))
     }
@@ -109,10 +109,19 @@ struct ArenaPlan {
     return offsets
   }
 
-  /// Makes room for the sparse tensors that a program multiplies with.
+  /// Makes room for the sparse tensors that a program multiplies with and for the vectors that are
+  /// stored short.
   private mutating func prepareTensors(
     of program: Program, _ reader: ModelReader
   ) throws(RuntimeError) {
+    for instruction in program.instructions {
+      for index in instruction.vectors where preparedTensors[index] == nil {
+        let tensor = reader.tensors[index]
+        guard tensor.storedType.isShortFloat, tensor.layout == .rowMajor else { continue }
+        guard let size = PreparedWeights.byteCount(tensor) else { throw .outOfMemory }
+        preparedTensors[index] = try reserve(size, times: 1)
+      }
+    }
     for case .linear(let op) in program.instructions {
       let tensor = reader.tensors[op.weight]
       guard tensor.isSparse, preparedTensors[op.weight] == nil else { continue }
@@ -140,7 +149,7 @@ struct ArenaPlan {
   }
 
   private static func scratchByteCount(
-    _ program: Program, tokens: Int
+    _ program: Program, _ reader: ModelReader, tokens: Int
   ) throws(RuntimeError) -> Int {
     var most = 0
     for instruction in program.instructions {
@@ -148,12 +157,21 @@ struct ArenaPlan {
       switch instruction {
       case .attention(let op):
         let keys = rowCount(program, op.key.buffer) ?? tokens
-        floats = clip_f32_attention_scratch_count(keys, op.headWidth)
+        floats =
+          op.isInteger
+          ? clip_qu8_attention_scratch_byte_count(keys, op.headWidth) / 4 + 1
+          : clip_f32_attention_scratch_count(keys, op.headWidth)
       case .mergeTokens(let op):
         let keys = rowCount(program, op.key.buffer) ?? tokens
         floats = clip_f32_match_tokens_scratch_count(keys, op.headWidth)
       case .dropTokens(let op):
         floats = clip_f32_select_tokens_scratch_count(rowCount(program, op.input) ?? tokens)
+      case .linear(let op):
+        let weight = reader.tensors[op.weight]
+        guard weight.isWidened else { continue }
+        let isFloat = program.buffers[op.input].quantization == nil
+        floats =
+          clip_pw_scratch_byte_count(weight.columns, weight.groupSize, isFloat) / 4 + 1
       default: continue
       }
       guard floats < Int.max / 8 else { throw .outOfMemory }

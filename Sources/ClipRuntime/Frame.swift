@@ -65,6 +65,8 @@ struct Frame {
     case .add(let left, let right, let output): add(left, right, output)
     case .mergeTokens(let op): run(op)
     case .dropTokens(let op): run(op)
+    case .quantizeTokens(let input, let output, let scales):
+      quantizeTokens(input, output, scales)
     }
   }
 
@@ -122,6 +124,9 @@ struct Frame {
     tensorAddresses[index].assumingMemoryBound(to: type)
   }
 
+  /// Where a tensor lies in the file, whatever was made of it.
+  func stored(_ index: Int) -> UnsafeRawPointer { weights + tensors[index].offset }
+
   // MARK: Tasks
 
   /// Parts into which `rows` rows of `columns` elements are worth cutting.
@@ -142,7 +147,8 @@ struct Frame {
 extension BufferQuantization {
   /// The parameters as kernels take them.
   var kernelForm: clip_quantization {
-    clip_quantization(inverse_scale: inverseScale, zero_point: zeroPoint, lowest: lowest, highest: 255)
+    clip_quantization(
+      inverse_scale: inverseScale, zero_point: zeroPoint, lowest: lowest, highest: highest)
   }
 }
 

@@ -91,7 +91,8 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     self.arena = base
     self.ownsArena = ownsArena
     self.weights = weights
-    tensorAddresses = Interpreter.prepare(model.reader, plan, weights, base)
+    tensorAddresses = Interpreter.prepare(
+      model.reader, plan, weights, base, clip_kernel_sets_at(set))
     arenaByteCount = plan.byteCount
     pool = clip_pool_create(threadCount)
   }
@@ -111,10 +112,10 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     return try ArenaPlan(model.reader, bound(limits, model), threadCount: threadCount).byteCount
   }
 
-  /// Prepares the sparse tensors and tells where all tensors are read from.
+  /// Prepares the tensors that are not used as they lie in the file and tells where all tensors are read from.
   private static func prepare(
     _ reader: ModelReader, _ plan: ArenaPlan, _ weights: UnsafeRawPointer,
-    _ arena: UnsafeMutableRawPointer
+    _ arena: UnsafeMutableRawPointer, _ kernels: UnsafePointer<clip_kernel_set>
   ) -> [UnsafeRawPointer] {
     var addresses: [UnsafeRawPointer] = []
     addresses.reserveCapacity(reader.tensors.count)
@@ -123,7 +124,7 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
         addresses.append(weights + tensor.offset)
         continue
       }
-      PreparedWeights.prepare(tensor, weights + tensor.offset, at: arena + prepared)
+      PreparedWeights.prepare(tensor, weights + tensor.offset, at: arena + prepared, kernels)
       addresses.append(UnsafeRawPointer(arena + prepared))
     }
     return addresses

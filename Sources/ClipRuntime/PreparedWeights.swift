@@ -1,14 +1,19 @@
 import CKernels
 import ModelFormat
 
-/// Where the sparse tensors of a file lie in the arena once they are prepared.
+/// Where the sparse tensors and short vectors of a file lie in the arena once they are prepared.
 ///
+/// Vectors that are stored as float16 or bfloat16 become float32.
 /// A bitmap or a pattern becomes dense panels. The values of a sparse product stay in the file, and
 /// a table of their indices is made: `[rows + 1]` 32-bit counts of the values in front of each row,
 /// then, aligned, a 16-bit index below the columns for each value.
 struct PreparedWeights {
-  /// Bytes of the prepared form of `tensor`, which is sparse; nil where they overflow.
+  /// Bytes of the prepared form of `tensor`, which is sparse or short; nil where they overflow.
   static func byteCount(_ tensor: TensorRecord) -> Int? {
+    guard tensor.isSparse else {
+      return TensorRecord.byteCount(
+        of: .float32, .rowMajor, rows: tensor.rows, columns: tensor.columns)
+    }
     guard tensor.layout == .sparse else { return tensor.panelByteCount }
     let (bytes, overflow) = tensor.valueCount.multipliedReportingOverflow(by: 2)
     guard !overflow, bytes <= Int.max - indexOffset(tensor) - 64 else { return nil }
@@ -20,9 +25,14 @@ struct PreparedWeights {
 
   /// Makes the prepared form of `tensor`, whose bytes are `bytes`, in zeroed memory at `target`.
   static func prepare(
-    _ tensor: TensorRecord, _ bytes: UnsafeRawPointer, at target: UnsafeMutableRawPointer
+    _ tensor: TensorRecord, _ bytes: UnsafeRawPointer, at target: UnsafeMutableRawPointer,
+    _ kernels: UnsafePointer<clip_kernel_set>
   ) {
-    guard let layout = tensor.sparseLayout else { return }
+    guard let layout = tensor.sparseLayout else {
+      return kernels.pointee.f32_widen(
+        bytes, tensor.storedType.kernelForm, tensor.rows * tensor.columns,
+        target.assumingMemoryBound(to: Float.self))
+    }
     if tensor.layout == .sparse {
       index(tensor, layout, bytes, target)
     } else if let pattern = tensor.pattern {
@@ -107,6 +117,17 @@ struct PreparedWeights {
           first += pattern.groupCount
         }
       }
+    }
+  }
+}
+
+extension StoredType {
+  /// The type as kernels take it.
+  var kernelForm: clip_float_type {
+    switch self {
+    case .float16: CLIP_FLOAT16
+    case .bfloat16: CLIP_BFLOAT16
+    default: CLIP_FLOAT32
     }
   }
 }

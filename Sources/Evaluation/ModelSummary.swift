@@ -29,9 +29,9 @@ package struct ModelSummary: Codable, Sendable, Equatable {
 
   /// How the numbers are stored.
   package struct Quantization: Codable, Sendable, Equatable {
-    /// `int8` where linear weights are codes, otherwise `float32`.
+    /// What most elements of linear weights are, such as `int8`, `int4 in groups of 64` or `float32`.
     package var weights = "float32"
-    /// `int8` where linears read codes, otherwise `float32`.
+    /// What linears read: `int8` or fewer bits, `per token` where each has a scale, or `float32`.
     package var activations = "float32"
     /// How the token embedding is stored.
     package var tokenEmbedding = "float32"
@@ -57,12 +57,19 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     facts = graph.facts
     provenance = graph.provenance
     let embeddings = Self.tokenEmbeddings(graph)
+    var shares: [String: Int] = [:]
     for value in graph.parameterValues {
       guard let parameter = graph.parameter(value) else { continue }
-      count(parameter, graph.name(of: value), isEmbedding: embeddings.contains(value))
+      let isEmbedding = embeddings.contains(value)
+      count(parameter, graph.name(of: value), isEmbedding: isEmbedding)
+      if let codes = parameter.quantization, !isEmbedding {
+        shares[codes.summary, default: 0] += parameter.tensor.count
+      }
     }
-    quantization.activations =
-      graph.nodes.contains { $0.op is FakeQuantize } ? "int8" : "float32"
+    if let most = shares.max(by: { ($0.value, $1.key) < ($1.value, $0.key) }) {
+      quantization.weights = most.key
+    }
+    quantization.activations = Self.activations(graph)
     macs.image = graph.multiplyAccumulateCount(output: "image_embeds")
     macs.text = graph.multiplyAccumulateCount(output: "text_embeds")
   }
@@ -80,12 +87,18 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     }
     if let codes = parameter.quantization {
       quantization.quantizedParameters += count
-      if isEmbedding {
-        quantization.tokenEmbedding = "int\(codes.bitCount)"
-      } else {
-        quantization.weights = "int\(codes.bitCount)"
-      }
+      if isEmbedding { quantization.tokenEmbedding = codes.summary }
     }
+  }
+
+  private static func activations(_ graph: Graph) -> String {
+    for node in graph.nodes {
+      if let op = node.op as? FakeQuantize {
+        return "int\((Int(op.parameters.highest) + 1).trailingZeroBitCount)"
+      }
+      if let op = node.op as? FakeQuantizeTokens { return "int\(op.bitCount) per token" }
+    }
+    return "float32"
   }
 
   /// The tables that ids look up.
@@ -106,5 +119,12 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     case .int8: return tensor.withElements(of: Int8.self) { all in count { all[$0] != 0 } }
     default: return tensor.count
     }
+  }
+}
+
+extension WeightQuantization {
+  /// The element type in words, such as `int4 in groups of 64`.
+  package var summary: String {
+    "int\(bitCount)" + (groupSize.map { " in groups of \($0)" } ?? "")
   }
 }

@@ -26,6 +26,17 @@ extension Lowering {
     let values = try heads(node.inputs[2], for: node.inputs[2])
     var sizes: Int?
     if node.inputs.count == 4 { sizes = try buffer(of: node.inputs[3], for: node.inputs[3]) }
+    let coded = node.inputs.prefix(3).count { self.codes[$0] != nil }
+    guard coded == (op.quantizesProbabilities ? 3 : 0) else {
+      throw unsupported(
+        node, "queries, keys, values and probabilities must all be codes, or none of them")
+    }
+    guard coded == 0 || (sizes == nil && op.headWidth <= Limit.integerHeadWidth) else {
+      throw unsupported(node, "keys of different sizes, or heads so wide, can not be codes")
+    }
+    guard node.inputs.prefix(3).allSatisfy({ !hasRowScales($0) }) else {
+      throw unsupported(node, "rows of its operands can not have scales of their own")
+    }
     let width = columns(of: node.outputs[0])
     guard width > 0 else { throw unsupported(node, "it has no heads") }
     let output = makeBuffer(value, codes: codes)
@@ -34,7 +45,7 @@ extension Lowering {
         ModelFormat.Attention(
           query: query, key: key, value: values, output: output,
           headCount: width / op.headWidth, headWidth: op.headWidth, scoreScale: op.scale,
-          isCausal: op.isCausal, sizes: sizes)),
+          isCausal: op.isCausal, sizes: sizes, isInteger: coded > 0)),
       name: node.name)
   }
 

@@ -52,8 +52,8 @@ extension Lowering {
         other.op is Operators.Linear && other.inputs[0] == node.inputs[0]
         && other.inputs.count == node.inputs.count && isPooled(input) == isPooled(node.outputs[0])
         && areReadByHeads(input)
-        && (graph.parameter(other.inputs[1])?.quantization == nil)
-          == (graph.parameter(node.inputs[1])?.quantization == nil)
+        && graph.parameter(other.inputs[1]).map { WeightForm($0) }
+          == graph.parameter(node.inputs[1]).map { WeightForm($0) }
       return fits ? other : nil
     }
   }
@@ -106,87 +106,20 @@ extension Lowering {
       linear.scale = add("\(name).scale\(inputCodes == nil ? "" : ".input")") {
         stack.scales(times: inputCodes?.scale)
       }
-      if let inputCodes {
+      if let inputCodes, !stack.hasGroups {
         linear.correction = add("\(name).correction") {
           stack.correction(zeroPoint: inputCodes.zeroPoint)
         }
       }
     } else if inputCodes != nil {
-      throw unsupported(node, "8-bit activations need 8-bit weights")
+      throw unsupported(node, "activations that are codes need weights that are codes")
     }
+    linear.rowScale = rowScale(of: source, for: value)
     if let bias = stack.bias {
-      linear.bias = add("\(name).bias") { .float32(bias, columns: bias.count) }
+      linear.bias = add("\(name).bias") { .floats(bias, columns: bias.count) }
     }
     if let residual { linear.residual = try buffer(of: residual, for: value) }
     linear.output = makeBuffer(value, codes: codes, columns: stack.rows)
     builder.append(.linear(linear), name: name)
-  }
-}
-
-/// The weights of linears over one input, one above the other.
-private struct WeightStack {
-  let rows: Int
-  let columns: Int
-  let bias: [Float]?
-  private let floats: [Float]
-  private let codes: [Int8]
-  private let scales: [Float]
-  /// Whether elements were pruned, so that it may be shorter to say which are left.
-  private let isMasked: Bool
-
-  var isInteger: Bool { !scales.isEmpty }
-
-  init(_ nodes: [Node], _ graph: Graph, _ lowering: Lowering) throws(ExportError) {
-    var floats: [Float] = []
-    var codes: [Int8] = []
-    var scales: [Float] = []
-    var bias: [Float] = []
-    for node in nodes {
-      let weight = try lowering.parameter(node.inputs[1], of: node)
-      if let quantization = weight.quantization {
-        codes += weight.tensor.elements(of: Int8.self)
-        if let mask = weight.mask {
-          let start = codes.count - weight.tensor.count
-          mask.withElements(of: UInt8.self) { mask in
-            for (index, kept) in mask.enumerated() where kept == 0 { codes[start + index] = 0 }
-          }
-        }
-        scales += quantization.scales.elements(of: Float.self)
-      } else {
-        floats += weight.materialized.elements(of: Float.self)
-      }
-      if node.inputs.count == 3 {
-        bias += try lowering.parameter(node.inputs[2], of: node).materialized.elements(
-          of: Float.self)
-      }
-    }
-    let first = try lowering.parameter(nodes[0].inputs[1], of: nodes[0]).tensor.shape
-    columns = first[1]
-    rows = nodes.reduce(0) { $0 + lowering.columns(of: $1.outputs[0]) }
-    self.floats = floats
-    self.codes = codes
-    self.scales = scales
-    self.bias = bias.isEmpty ? nil : bias
-    isMasked = nodes.contains { graph.parameter($0.inputs[1])?.mask != nil }
-  }
-
-  /// The weights in panels, or those that are left after pruning in whatever layout suits them.
-  func stored(for inputRows: RowRule) -> StoredTensor {
-    if isMasked {
-      return isInteger
-        ? .weights(codes, rows: rows, columns: columns, for: inputRows)
-        : .weights(floats, rows: rows, columns: columns, for: inputRows)
-    }
-    return isInteger
-      ? .panels(codes, rows: rows, columns: columns)
-      : .panels(floats, rows: rows, columns: columns)
-  }
-
-  func scales(times inputScale: Float?) -> StoredTensor {
-    .float32(scales.map { $0 * (inputScale ?? 1) }, columns: rows)
-  }
-
-  func correction(zeroPoint: UInt8) -> StoredTensor {
-    .correction(codes, rows: rows, columns: columns, zeroPoint: zeroPoint)
   }
 }

@@ -39,11 +39,15 @@ extension Lowering {
     let (rows, columns) = (parameter.tensor.shape[0], parameter.tensor.shape[1])
     var embedding = TokenEmbedding(output: 0, table: 0, position: 0)
     if let quantization = parameter.quantization {
+      let form = try WeightForm(parameter, of: node)
       embedding.table = add(name) {
-        .int8(parameter.tensor.elements(of: Int8.self), rows: rows, columns: columns)
+        .codes(
+          parameter.keptCodes, rows: rows, columns: columns, bitCount: form.bitCount,
+          groupSize: form.groupSize, .rowMajor)
       }
       embedding.scale = add("\(name).scale") {
-        .float32(quantization.scales.elements(of: Float.self), rows: rows, columns: 1)
+        let scales = quantization.scales.elements(of: Float.self)
+        return .floats(scales, rows: rows, columns: scales.count / max(rows, 1))
       }
     } else {
       embedding.table = try floats(node.inputs[1], of: node)

@@ -19,6 +19,10 @@ struct Lowering {
   private var pooledBuffers: [Value: Int] = [:]
   /// The activation codes of each value that integer instructions read.
   private(set) var codes: [Value: ActivationQuantization] = [:]
+  /// The buffer of the rows' scales of each value whose rows have scales of their own.
+  private var rowScales: [Value: Int] = [:]
+  /// The same of the pooled rows of values that are made for all rows.
+  private var pooledRowScales: [Value: Int] = [:]
   /// Where the columns of a value lie that is made together with others.
   var headColumns: [Value: (value: Value, column: Int)] = [:]
   /// Nodes that a neighbour's instruction does.
@@ -58,6 +62,7 @@ struct Lowering {
         let input = try buffer(of: node.inputs[0], for: node.outputs[0])
         let output = makeBuffer(node.outputs[0], codes: op.parameters)
         builder.append(.quantize(input: input, output: output), name: node.name)
+      case let op as FakeQuantizeTokens: try lower(node, op)
       case is Add:
         let left = try buffer(of: node.inputs[0], for: node.outputs[0])
         let right = try buffer(of: node.inputs[1], for: node.outputs[0])
@@ -92,7 +97,36 @@ struct Lowering {
       .perItem(1), columns: columns(of: value), quantization: codes[value].map(Self.quantization))
     builder.append(.pool(input: made, output: pooled), name: "\(graph.name(of: value)).pooled")
     pooledBuffers[value] = pooled
+    if let scales = rowScales[value] {
+      let pooledScales = builder.buffer(.perItem(1), columns: 1)
+      builder.append(
+        .pool(input: scales, output: pooledScales), name: "\(graph.name(of: value)).pooled.scales")
+      pooledRowScales[value] = pooledScales
+    }
     return pooled
+  }
+
+  /// The scales of the rows of `value`, if they have any, in the rows that `reader` is made for, in
+  /// which ``buffer(of:for:)`` was asked for before.
+  func rowScale(of value: Value, for reader: Value) -> Int? {
+    isPooled(reader) && !isPooled(value) ? pooledRowScales[value] : rowScales[value]
+  }
+
+  /// Whether the rows of `value` are codes of scales of their own.
+  func hasRowScales(_ value: Value) -> Bool { rowScales[value] != nil }
+
+  /// Codes of rows by scales of their own.
+  private mutating func lower(_ node: Node, _ op: FakeQuantizeTokens) throws(ExportError) {
+    let value = node.outputs[0]
+    let input = try buffer(of: node.inputs[0], for: value)
+    let zeroPoint = UInt8(1) << UInt8(op.bitCount - 1)
+    let codes = ActivationQuantization(
+      scale: 1, zeroPoint: zeroPoint, lowest: 1, highest: zeroPoint - 1 + zeroPoint)
+    let output = makeBuffer(value, codes: codes)
+    let scales = builder.buffer(rows(of: value), columns: 1)
+    rowScales[value] = scales
+    builder.append(
+      .quantizeTokens(input: input, output: output, scales: scales), name: node.name)
   }
 
   /// Makes the buffer of `value`, which holds codes where `codes` says so.
@@ -123,7 +157,8 @@ struct Lowering {
   }
 
   private static func quantization(_ codes: ActivationQuantization) -> BufferQuantization {
-    BufferQuantization(scale: codes.scale, zeroPoint: codes.zeroPoint, lowest: codes.lowest)
+    BufferQuantization(
+      scale: codes.scale, zeroPoint: codes.zeroPoint, lowest: codes.lowest, highest: codes.highest)
   }
 
   /// The value that `node` ends in, and its codes, when its only reader turns it into codes.
@@ -145,12 +180,12 @@ struct Lowering {
     return parameter
   }
 
-  /// The row-major float32 tensor of the parameter behind `value`.
+  /// The row-major floats of the parameter behind `value`, in the shortest type that has them.
   mutating func floats(_ value: Value, of node: Node) throws(ExportError) -> Int {
     let tensor = try parameter(value, of: node).materialized
     let columns = tensor.shape.last ?? 1
     return add("\(graph.name(of: value))") {
-      .float32(
+      .floats(
         tensor.elements(of: Float.self), rows: tensor.count / max(columns, 1), columns: columns)
     }
   }

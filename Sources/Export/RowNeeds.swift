@@ -27,7 +27,8 @@ struct RowNeeds {
       case is TokenMerge, is TokenDrop:
         full.formUnion(node.inputs)
         full.formUnion(node.outputs)
-      case is Linear, is LayerNorm, is Add, is QuickGELU, is GELU, is FakeQuantize:
+      case is Linear, is LayerNorm, is Add, is QuickGELU, is GELU, is FakeQuantize,
+        is FakeQuantizeTokens:
         if needsAllRows { full.formUnion(node.inputs) }
       default: full.formUnion(node.inputs)
       }

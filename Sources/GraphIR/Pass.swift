@@ -39,13 +39,15 @@ package struct PassContext {
   package let pairs: (() throws -> PairSet)?
   /// What an interrupted run of the same work left, where it can be kept.
   package let records: (any WorkRecords)?
+  /// What earlier runs found out about the model and the data, where it can be kept.
+  package let statistics: (any TensorRecords)?
   /// Where events go.
   package let report: (PassEvent) -> Void
 
   /// Surrounds a pass with the given things.
   package init(
     seed: UInt64 = 0, threadCount: Int = 1, calibration: (any BatchSource)? = nil,
-    pairs: (() throws -> PairSet)? = nil, records: (any WorkRecords)? = nil,
+    pairs: (() throws -> PairSet)? = nil, records: (any WorkRecords)? = nil, statistics: (any TensorRecords)? = nil,
     report: @escaping (PassEvent) -> Void = { _ in }
   ) {
     self.seed = seed
@@ -53,6 +55,7 @@ package struct PassContext {
     self.calibration = calibration
     self.pairs = pairs
     self.records = records
+    self.statistics = statistics
     self.report = report
   }
 }

@@ -10,7 +10,7 @@ public enum Layout {
   public static var majorVersion: UInt16 { 1 }
   /// The newest minor version this code writes, where a file has what came with it; files with a
   /// newer one are read.
-  public static var minorVersion: UInt16 { 1 }
+  public static var minorVersion: UInt16 { 2 }
   /// The byte order marker as a little-endian reader sees it.
   public static var byteOrderMarker: UInt32 { 0x0102_0304 }
   /// Bytes of the fixed header in front of the section table.
@@ -23,6 +23,8 @@ public enum Layout {
   public static var panelRowCount: Int { 16 }
   /// Consecutive input channels stored together for one output channel of packed int8 weights.
   public static var int8GroupCount: Int { 4 }
+  /// Codes of a block, the unit in which codes of fewer than 8 bits are stored.
+  public static var blockCount: Int { 64 }
   /// The word that stands for an operand left out.
   public static var absent: UInt32 { 0xFFFF_FFFF }
 }
@@ -37,6 +39,8 @@ public enum Limit {
   public static var tensorRowCount: Int { 1 << 24 }
   /// Columns of a tensor or buffer, so that an int8 dot product fits in 32 bits.
   public static var columnCount: Int { 65_536 }
+  /// Columns of a head whose codes are multiplied, so that a product of any codes fits in 32 bits.
+  public static var integerHeadWidth: Int { 32_768 }
   /// Buffers of a program.
   public static var bufferCount: Int { 65_536 }
   /// Slots of a program's memory plan.
@@ -61,14 +65,43 @@ public enum StoredType: UInt8, Sendable, CaseIterable {
   case int32 = 3
   /// Unsigned byte.
   case uint8 = 4
+  /// IEEE 754 binary16.
+  case float16 = 5
+  /// The upper half of a binary32.
+  case bfloat16 = 6
+  /// Two's complement numbers of 2 to 7 bits, in blocks of 64.
+  case codes = 7
 
-  /// Bytes of one element.
+  /// Bytes of one element; of codes, which share bytes, as they become wider.
   public var byteCount: Int {
     switch self {
     case .float32, .int32: 4
-    case .int8, .uint8: 1
+    case .float16, .bfloat16: 2
+    case .int8, .uint8, .codes: 1
     }
   }
+
+  /// Whether elements are floating-point numbers.
+  public var isFloat: Bool { self == .float32 || isShortFloat }
+
+  /// Whether elements are floating-point numbers that become float32 before they are used.
+  public var isShortFloat: Bool { self == .float16 || self == .bfloat16 }
+
+  /// Whether elements are integers that need a scale.
+  public var isInteger: Bool { self == .int8 || self == .codes }
+
+  /// Whether a layout has room for the type.
+  func fits(_ layout: TensorLayout) -> Bool {
+    switch layout {
+    case .rowMajor: true
+    case .panels: isFloat || isInteger
+    case .bitmap, .pattern: self == .float32 || self == .int8
+    case .sparse: self == .float32
+    }
+  }
+
+  /// The minor version of the format that has the type first.
+  var minorVersion: UInt16 { rawValue <= 4 ? 0 : 2 }
 }
 
 /// In which order the elements of a `[rows, columns]` tensor lie; raw values are frozen.
@@ -83,6 +116,9 @@ public enum TensorLayout: UInt8, Sendable, CaseIterable {
   case pattern = 3
   /// As ``bitmap``, float32, multiplied as it is.
   case sparse = 4
+
+  /// Whether only the elements that are not zero are stored.
+  public var isSparse: Bool { self != .rowMajor && self != .panels }
 
   /// The minor version of the format that has the layout first.
   var minorVersion: UInt16 { rawValue <= 1 ? 0 : 1 }

@@ -95,6 +95,10 @@ public enum TensorFault: Equatable, Sendable {
   case panelPadding(offset: Int)
   /// No pattern of columns, or one for another layout.
   case pattern(found: UInt16)
+  /// No number of bits that codes can have.
+  case codeBits(found: UInt16)
+  /// Groups of columns that share a scale can not have this size.
+  case groupSize(found: UInt32)
   /// A sparse tensor has not as many bits as values.
   case sparseValueCount(expected: Int, found: Int)
   /// A row has the number of a choice that its pattern does not have.

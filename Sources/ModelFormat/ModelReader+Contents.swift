@@ -18,14 +18,71 @@ extension ModelReader {
             throw .tensor(index: index, .notFinite(element: element))
           }
         }
+      case .float16, .bfloat16:
+        let exponent: UInt16 = record.storedType == .float16 ? 0x7C00 : 0x7F80
+        for element in 0..<(data.count / 2) {
+          let word = data.load(fromByteOffset: element * 2, as: UInt16.self)
+          guard UInt16(littleEndian: word) & exponent != exponent else {
+            throw .tensor(index: index, .notFinite(element: element))
+          }
+        }
       case .int8:
         for element in 0..<data.count where data[element] == 0x80 {
           throw .tensor(index: index, .code(element: element))
         }
-      case .int32, .uint8: break
+      case .int32, .uint8, .codes: break
       }
-      if record.layout == .panels { try verifyPadding(index, record, data) }
+      if record.storedType == .codes {
+        try verifyCodePadding(index, record, data)
+      } else if record.layout == .panels {
+        try verifyPadding(index, record, data)
+      }
     }
+  }
+
+  private func verifyCodePadding(
+    _ index: Int, _ record: TensorRecord, _ data: UnsafeRawBufferPointer
+  ) throws(ModelError) {
+    let (size, bits) = (Layout.blockCount, record.codeBitCount)
+    let blockCount = data.count / (size / 8 * bits)
+    let isPanels = record.layout == .panels
+    let perRow =
+      isPanels
+      ? (record.columns + Layout.int8GroupCount - 1) / Layout.int8GroupCount
+      : (record.columns + size - 1) / size
+    for block in 0..<blockCount {
+      let (line, place) = block.quotientAndRemainder(dividingBy: perRow)
+      let isLast = place == perRow - 1 || (isPanels && line == blockCount / perRow - 1)
+      guard isLast else { continue }
+      let bytes = UnsafeRawBufferPointer(
+        rebasing: data[(block * size / 8 * bits)..<((block + 1) * size / 8 * bits)])
+      for code in 0..<size {
+        let row = isPanels ? line * Layout.panelRowCount + code / Layout.int8GroupCount : line
+        let column =
+          isPanels
+          ? place * Layout.int8GroupCount + code % Layout.int8GroupCount : place * size + code
+        let isUsed = row < record.rows && column < record.columns
+        guard isUsed || ModelReader.codeBits(bytes, code, bits) == 0 else {
+          throw .tensor(index: index, .panelPadding(offset: block * size / 8 * bits))
+        }
+      }
+    }
+  }
+
+  /// The bits of one code of a block.
+  private static func codeBits(_ block: UnsafeRawBufferPointer, _ code: Int, _ bits: Int) -> Int {
+    var (value, shift, start) = (0, 0, 0)
+    var width = 4
+    while width > 0 {
+      if bits & width != 0 {
+        let (place, byte) = code.quotientAndRemainder(dividingBy: 8 * width)
+        value |= (Int(block[start + byte]) >> (place * width) & (1 << width - 1)) << shift
+        start += 8 * width
+        shift += width
+      }
+      width /= 2
+    }
+    return value
   }
 
   private func verifyPadding(

@@ -27,8 +27,15 @@ public enum OpCode: UInt16, Sendable, CaseIterable {
   /// Keeping of the tokens that matter most.
   case dropTokens = 13
 
+  /// float32 rows to uint8 codes, each row by a scale of its own.
+  case quantizeTokens = 14
+  /// ``linear`` of rows with scales of their own.
+  case linearTokens = 15
+  /// Attention over codes, its products in integers.
+  case integerAttention = 16
+
   /// The minor version of the format that has the code first.
-  var minorVersion: UInt16 { rawValue <= 10 ? 0 : 1 }
+  var minorVersion: UInt16 { rawValue <= 10 ? 0 : rawValue <= 13 ? 1 : 2 }
 
   /// Words of an instruction with this code, the first one included.
   public var wordCount: Int {
@@ -36,13 +43,15 @@ public enum OpCode: UInt16, Sendable, CaseIterable {
     case .patchUnfold: 3
     case .linear: 9
     case .layerNorm: 6
-    case .attention: 12
+    case .attention, .integerAttention: 12
     case .tokenEmbedding: 5
     case .assembleTokens: 5
     case .pool, .l2Normalize, .quantize: 3
     case .add: 4
     case .proportionalAttention, .dropTokens: 13
     case .mergeTokens: 9
+    case .quantizeTokens: 4
+    case .linearTokens: 10
     }
   }
 }

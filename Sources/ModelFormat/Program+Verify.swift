@@ -91,6 +91,16 @@ struct ProgramVerifier {
       .tensorShape(tensor: tensor, expectedRows: rows, expectedColumns: columns))
   }
 
+  /// Holds a tensor of floats, of any type, against the shape expected.
+  func floats(
+    _ tensor: Int, _ layout: TensorLayout = .rowMajor, rows: Int = 1, columns: Int
+  ) throws(ModelError) {
+    try require(tensors.indices.contains(tensor), .noSuchTensor(found: UInt32(tensor)))
+    let type = tensors[tensor].storedType
+    try require(type.isFloat, .tensorType(tensor: tensor))
+    try self.tensor(tensor, type, layout, rows: rows, columns: columns)
+  }
+
   // MARK: Instructions
 
   mutating func check(_ instruction: Instruction) throws(ModelError) {
@@ -122,6 +132,11 @@ struct ProgramVerifier {
       try writeFloat(output, rows: first.rows, columns: first.columns)
     case .mergeTokens(let op): try check(op)
     case .dropTokens(let op): try check(op)
+    case .quantizeTokens(let input, let output, let scales):
+      let source = try readFloat(input)
+      let target = try write(output, rows: source.rows, columns: source.columns)
+      try require(target.quantization?.isSymmetricUnit ?? false, .bufferType(buffer: output))
+      try writeFloat(scales, rows: source.rows, columns: 1)
     }
   }
 
@@ -143,17 +158,24 @@ struct ProgramVerifier {
     let weight = tensors[op.weight]
     let isInteger = source.quantization != nil
     try require(
-      weight.layout != .rowMajor && (weight.storedType == .int8 || !isInteger),
+      weight.layout != .rowMajor && (weight.storedType.isInteger || !isInteger),
       .tensorType(tensor: op.weight))
     try require(
       weight.columns == source.columns,
       .tensorShape(
         tensor: op.weight, expectedRows: weight.rows, expectedColumns: source.columns))
-    try require((op.scale != nil) == (weight.storedType == .int8), .optionalTensor(operand: 4))
-    try require((op.correction != nil) == isInteger, .optionalTensor(operand: 5))
-    if let scale = op.scale { try tensor(scale, .float32, columns: weight.rows) }
+    let hasGroups = weight.groupSize != 0
+    try require((op.scale != nil) == weight.storedType.isInteger, .optionalTensor(operand: 4))
+    try require((op.correction != nil) == (isInteger && !hasGroups), .optionalTensor(operand: 5))
+    if let scale = op.scale {
+      if hasGroups {
+        try floats(scale, .panels, rows: weight.rows, columns: weight.groupCount)
+      } else {
+        try floats(scale, columns: weight.rows)
+      }
+    }
     if let correction = op.correction { try tensor(correction, .int32, columns: weight.rows) }
-    if let bias = op.bias { try tensor(bias, .float32, columns: weight.rows) }
+    if let bias = op.bias { try floats(bias, columns: weight.rows) }
     if let residual = op.residual {
       let other = try readFloat(residual)
       try require(other.rows == source.rows, .bufferRows(buffer: residual))
@@ -161,13 +183,21 @@ struct ProgramVerifier {
         other.columns == weight.rows,
         .bufferColumns(buffer: residual, expected: weight.rows, found: other.columns))
     }
+    if let rowScale = op.rowScale {
+      try require(isInteger, .bufferType(buffer: op.input))
+      let scales = try readFloat(rowScale)
+      try require(scales.rows == source.rows, .bufferRows(buffer: rowScale))
+      try require(
+        scales.columns == 1,
+        .bufferColumns(buffer: rowScale, expected: 1, found: scales.columns))
+    }
     _ = try write(op.output, rows: source.rows, columns: weight.rows)
   }
 
   mutating func check(_ op: LayerNorm) throws(ModelError) {
     let source = try readFloat(op.input)
-    try tensor(op.weight, .float32, columns: source.columns)
-    try tensor(op.bias, .float32, columns: source.columns)
+    try floats(op.weight, columns: source.columns)
+    try floats(op.bias, columns: source.columns)
     try require(
       op.epsilon.isFinite && op.epsilon > 0,
       .parameter(operand: 5, found: op.epsilon.bitPattern))
@@ -178,9 +208,12 @@ struct ProgramVerifier {
     let width = try headColumnCount(op.headCount, op.headWidth, operand: 8)
     try require(
       op.scoreScale.isFinite, .parameter(operand: 10, found: op.scoreScale.bitPattern))
-    let query = try readFloat(op.query, width: width, operand: 2)
-    let key = try readFloat(op.key, width: width, operand: 4)
-    let value = try readFloat(op.value, width: width, operand: 6)
+    let query = try read(op.query, isInteger: op.isInteger, width: width, operand: 2)
+    let key = try read(op.key, isInteger: op.isInteger, width: width, operand: 4)
+    let value = try read(op.value, isInteger: op.isInteger, width: width, operand: 6)
+    try require(
+      !op.isInteger || op.headWidth <= Limit.integerHeadWidth,
+      .parameter(operand: 9, found: UInt32(op.headWidth)))
     try require(value.rows == key.rows, .bufferRows(buffer: op.value.buffer))
     let isPooled = query.rows == .perItem(1) && !(op.isCausal && tower == .image)
     try require(query.rows == key.rows || isPooled, .bufferRows(buffer: op.query.buffer))
@@ -209,7 +242,15 @@ struct ProgramVerifier {
   mutating func readFloat(
     _ columns: HeadColumns, width: Int, operand: Int
   ) throws(ModelError) -> Buffer {
-    let buffer = try readFloat(columns.buffer)
+    try read(columns, isInteger: false, width: width, operand: operand)
+  }
+
+  mutating func read(
+    _ columns: HeadColumns, isInteger: Bool, width: Int, operand: Int
+  ) throws(ModelError) -> Buffer {
+    let buffer = try read(columns.buffer)
+    try require(
+      (buffer.quantization != nil) == isInteger, .bufferType(buffer: columns.buffer))
     try require(
       width <= buffer.columns && columns.column <= buffer.columns - width,
       .parameter(operand: operand, found: UInt32(columns.column)))
@@ -220,17 +261,17 @@ struct ProgramVerifier {
     try require(tower == .text, .wrongTower)
     try require(tensors.indices.contains(op.table), .noSuchTensor(found: UInt32(op.table)))
     let table = tensors[op.table]
-    let isInteger = table.storedType == .int8
-    try require(isInteger || table.storedType == .float32, .tensorType(tensor: op.table))
+    let isInteger = table.storedType.isInteger
+    try require(isInteger || table.storedType.isFloat, .tensorType(tensor: op.table))
     try tensor(
       op.table, table.storedType, rows: info.vocabularyCount, columns: table.columns)
     try require((op.scale != nil) == isInteger, .optionalTensor(operand: 3))
-    // One scale for each row of the table; a vocabulary may be larger than a row may be wide.
-    if let scale = op.scale { try tensor(scale, .float32, rows: table.rows, columns: 1) }
+    // Scales for each row of the table; a vocabulary may be larger than a row may be wide.
+    if let scale = op.scale { try floats(scale, rows: table.rows, columns: table.groupCount) }
     try require(
       tensors.indices.contains(op.position), .noSuchTensor(found: UInt32(op.position)))
     let positions = max(tensors[op.position].rows, info.contextLength)
-    try tensor(op.position, .float32, rows: positions, columns: table.columns)
+    try floats(op.position, rows: positions, columns: table.columns)
     try writeFloat(op.output, rows: .perToken, columns: table.columns)
   }
 
@@ -240,8 +281,8 @@ struct ProgramVerifier {
     guard case .perItem(let patches) = source.rows else {
       throw fault(.bufferRows(buffer: op.input))
     }
-    try tensor(op.classRow, .float32, columns: source.columns)
-    try tensor(op.position, .float32, rows: patches + 1, columns: source.columns)
+    try floats(op.classRow, columns: source.columns)
+    try floats(op.position, rows: patches + 1, columns: source.columns)
     try writeFloat(op.output, rows: .perItem(patches + 1), columns: source.columns)
   }
 
@@ -285,8 +326,11 @@ struct ProgramVerifier {
 extension Instruction {
   /// The buffers that the instruction writes, ``output`` first.
   public var outputs: [Int] {
-    if case .mergeTokens(let op) = self { return [op.output, op.outputSizes] }
-    return [output]
+    switch self {
+    case .mergeTokens(let op): [op.output, op.outputSizes]
+    case .quantizeTokens(_, let output, let scales): [output, scales]
+    default: [output]
+    }
   }
 
   /// The buffer that the instruction writes, the first one where there are two.
@@ -299,7 +343,7 @@ extension Instruction {
     case .tokenEmbedding(let op): op.output
     case .assembleTokens(let op): op.output
     case .pool(_, let output), .l2Normalize(_, let output), .quantize(_, let output),
-      .add(_, _, let output):
+      .add(_, _, let output), .quantizeTokens(_, let output, _):
       output
     case .mergeTokens(let op): op.output
     case .dropTokens(let op): op.output
@@ -310,15 +354,30 @@ extension Instruction {
   public var inputs: [Int] {
     switch self {
     case .patchUnfold, .tokenEmbedding: []
-    case .linear(let op): op.residual.map { [op.input, $0] } ?? [op.input]
+    case .linear(let op):
+      [op.input] + (op.residual.map { [$0] } ?? []) + (op.rowScale.map { [$0] } ?? [])
     case .layerNorm(let op): [op.input]
     case .attention(let op):
       [op.query.buffer, op.key.buffer, op.value.buffer] + (op.sizes.map { [$0] } ?? [])
     case .assembleTokens(let op): [op.input]
-    case .pool(let input, _), .l2Normalize(let input, _), .quantize(let input, _): [input]
+    case .pool(let input, _), .l2Normalize(let input, _), .quantize(let input, _),
+      .quantizeTokens(let input, _, _):
+      [input]
     case .add(let left, let right, _): [left, right]
     case .mergeTokens(let op): [op.input, op.key.buffer] + (op.sizes.map { [$0] } ?? [])
     case .dropTokens(let op): [op.input, op.query.buffer, op.key.buffer]
+    }
+  }
+
+  /// The tensors that kernels read as row-major float32 from beginning to end: what is stored shorter
+  /// has to be widened before.
+  public var vectors: [Int] {
+    switch self {
+    case .linear(let op): [op.scale, op.bias].compactMap { $0 }
+    case .layerNorm(let op): [op.weight, op.bias]
+    case .tokenEmbedding(let op): [op.position]
+    case .assembleTokens(let op): [op.classRow, op.position]
+    default: []
     }
   }
 
@@ -326,7 +385,8 @@ extension Instruction {
   /// read before it is written and by the same task.
   func mayReplace(_ buffer: Int) -> Bool {
     switch self {
-    case .linear(let op): op.residual == buffer && op.input != buffer
+    case .linear(let op):
+      op.residual == buffer && op.input != buffer && op.rowScale != buffer
     case .layerNorm(let op): op.input == buffer
     case .l2Normalize(let input, _): input == buffer
     case .add(let left, let right, _): left == buffer || right == buffer

@@ -46,7 +46,8 @@ extension Buffer {
     let inverseScale = try cursor.float()
     let zeroPoint = try cursor.u8()
     let lowest = try cursor.u8()
-    let reserved = try cursor.u16()
+    let unused = try cursor.u8()
+    let reserved = try cursor.u8()
     switch rule {
     case 0 where rows >= 1 && rows <= UInt32(Limit.rowCount): self.rows = .perItem(Int(rows))
     case 1 where rows == 0 && tower == .text: self.rows = .perToken
@@ -62,13 +63,16 @@ extension Buffer {
     guard reserved == 0 else { throw .buffer(tower, index: index, .reserved) }
     switch StoredType(rawValue: type) {
     case .float32:
-      guard scale.bitPattern == 0, inverseScale.bitPattern == 0, zeroPoint == 0, lowest == 0 else {
+      guard scale.bitPattern == 0, inverseScale.bitPattern == 0, zeroPoint == 0, lowest == 0,
+        unused == 0
+      else {
         throw .buffer(tower, index: index, .quantization)
       }
       quantization = nil
     case .uint8:
       let parameters = BufferQuantization(
-        scale: scale, inverseScale: inverseScale, zeroPoint: zeroPoint, lowest: lowest)
+        scale: scale, inverseScale: inverseScale, zeroPoint: zeroPoint, lowest: lowest,
+        highest: 255 - unused)
       guard parameters.isValid else { throw .buffer(tower, index: index, .quantization) }
       quantization = parameters
     default: throw .buffer(tower, index: index, .elementType(found: type))
@@ -134,18 +138,15 @@ extension Instruction {
     case .patchUnfold:
       self = .patchUnfold(
         PatchUnfold(output: try operands.required(), patchSize: try operands.required()))
-    case .linear:
-      var linear = Linear(
-        input: try operands.required(), output: try operands.required(),
-        weight: try operands.required(), scale: try operands.optional(),
-        correction: try operands.optional(), bias: try operands.optional(),
-        residual: try operands.optional())
-      let activation = try operands.word()
-      guard let function = Activation(rawValue: activation) else {
-        throw operands.parameter(activation)
-      }
-      linear.activation = function
+    case .linear: self = .linear(try Linear(&operands))
+    case .linearTokens:
+      var linear = try Linear(&operands)
+      linear.rowScale = try operands.required()
       self = .linear(linear)
+    case .quantizeTokens:
+      self = .quantizeTokens(
+        input: try operands.required(), output: try operands.required(),
+        scales: try operands.required())
     case .layerNorm:
       self = .layerNorm(
         LayerNorm(
@@ -154,6 +155,10 @@ extension Instruction {
           epsilon: try operands.float()))
     case .attention:
       self = .attention(try Attention(&operands))
+    case .integerAttention:
+      var attention = try Attention(&operands)
+      attention.isInteger = true
+      self = .attention(attention)
     case .proportionalAttention:
       var attention = try Attention(&operands)
       attention.sizes = try operands.required()
@@ -208,7 +213,7 @@ extension Instruction {
       [
         UInt32(op.input), UInt32(op.output), UInt32(op.weight), word(op.scale),
         word(op.correction), word(op.bias), word(op.residual), op.activation.rawValue,
-      ]
+      ] + (op.rowScale.map { [UInt32($0)] } ?? [])
     case .layerNorm(let op):
       [
         UInt32(op.input), UInt32(op.output), UInt32(op.weight), UInt32(op.bias),
@@ -228,6 +233,8 @@ extension Instruction {
     case .pool(let input, let output), .l2Normalize(let input, let output),
       .quantize(let input, let output):
       [UInt32(input), UInt32(output)]
+    case .quantizeTokens(let input, let output, let scales):
+      [UInt32(input), UInt32(output), UInt32(scales)]
     case .add(let left, let right, let output): [UInt32(left), UInt32(right), UInt32(output)]
     case .mergeTokens(let op):
       [
@@ -247,6 +254,19 @@ extension Instruction {
   private func word(_ operand: Int?) -> UInt32 { operand.map { UInt32($0) } ?? Layout.absent }
 }
 
+extension Linear {
+  fileprivate init(_ operands: inout OperandCursor) throws(ModelError) {
+    self.init(
+      input: try operands.required(), output: try operands.required(),
+      weight: try operands.required(), scale: try operands.optional(),
+      correction: try operands.optional(), bias: try operands.optional(),
+      residual: try operands.optional())
+    let word = try operands.word()
+    guard let function = Activation(rawValue: word) else { throw operands.parameter(word) }
+    activation = function
+  }
+}
+
 extension Attention {
   fileprivate init(_ operands: inout OperandCursor) throws(ModelError) {
     query = try operands.columns()
@@ -259,5 +279,6 @@ extension Attention {
     let flag = try operands.word()
     guard flag <= 1 else { throw operands.parameter(flag) }
     isCausal = flag == 1
+    isInteger = false
   }
 }

@@ -6,7 +6,7 @@ public enum RowRule: Equatable, Sendable {
   case perToken
 }
 
-/// How floats become uint8 codes: `clamp(rint(x * inverseScale) + zeroPoint, lowest, 255)`.
+/// How floats become uint8 codes: `clamp(rint(x * inverseScale) + zeroPoint, lowest, highest)`.
 public struct BufferQuantization: Equatable, Sendable {
   /// The step between codes, in units of the floats; finite and positive.
   public var scale: Float
@@ -16,27 +16,34 @@ public struct BufferQuantization: Equatable, Sendable {
   public var zeroPoint: UInt8
   /// The least code: 0, or 1 for a symmetric signed tensor with zero point 128.
   public var lowest: UInt8
+  /// The greatest code: `2^bits - 1`, so 255 at 8 bits.
+  public var highest: UInt8
 
   /// Derives the inverse.
-  public init(scale: Float, zeroPoint: UInt8, lowest: UInt8 = 0) {
-    self.scale = scale
-    inverseScale = 1 / scale
-    self.zeroPoint = zeroPoint
-    self.lowest = lowest
+  public init(scale: Float, zeroPoint: UInt8, lowest: UInt8 = 0, highest: UInt8 = 255) {
+    self.init(
+      scale: scale, inverseScale: 1 / scale, zeroPoint: zeroPoint, lowest: lowest,
+      highest: highest)
   }
 
   /// Takes what a file says.
-  init(scale: Float, inverseScale: Float, zeroPoint: UInt8, lowest: UInt8) {
+  init(scale: Float, inverseScale: Float, zeroPoint: UInt8, lowest: UInt8, highest: UInt8) {
     self.scale = scale
     self.inverseScale = inverseScale
     self.zeroPoint = zeroPoint
     self.lowest = lowest
+    self.highest = highest
   }
 
-  /// Whether scale and inverse are finite, positive and belong together.
+  /// Whether codes of magnitudes up to one limit stand for whole numbers.
+  var isSymmetricUnit: Bool {
+    scale == 1 && Int(lowest) + Int(highest) == 2 * Int(zeroPoint)
+  }
+
+  /// Whether scale and inverse are finite, positive and belong together, and there are codes.
   var isValid: Bool {
     scale.isFinite && scale > 0 && inverseScale.isFinite && inverseScale > 0
-      && inverseScale == 1 / scale && lowest <= 1
+      && inverseScale == 1 / scale && lowest <= 1 && lowest < highest
   }
 }
 
@@ -63,6 +70,9 @@ public struct Buffer: Equatable, Sendable {
 
   /// Bytes from one row to the next: a multiple of 64.
   public var rowByteCount: Int { aligned(quantization == nil ? columns * 4 : columns) }
+
+  /// The minor version of the format that has its kind of codes first.
+  var minorVersion: UInt16 { (quantization?.highest ?? 255) == 255 ? 0 : 2 }
 
   /// Whether both have the same rows, columns, type and quantization.
   public func hasSameType(as other: Buffer) -> Bool {
@@ -97,13 +107,18 @@ public enum Instruction: Equatable, Sendable {
   /// See ``DropTokens``.
   case dropTokens(DropTokens)
 
+  /// float32 rows as symmetric codes of the output's quantization, whose scale is 1, each by a scale of
+  /// its own, which becomes a row of `scales`.
+  case quantizeTokens(input: Int, output: Int, scales: Int)
+
   /// The wire code.
   public var opCode: OpCode {
     switch self {
     case .patchUnfold: .patchUnfold
-    case .linear: .linear
+    case .linear(let op): op.rowScale == nil ? .linear : .linearTokens
     case .layerNorm: .layerNorm
-    case .attention(let op): op.sizes == nil ? .attention : .proportionalAttention
+    case .attention(let op):
+      op.isInteger ? .integerAttention : op.sizes == nil ? .attention : .proportionalAttention
     case .tokenEmbedding: .tokenEmbedding
     case .assembleTokens: .assembleTokens
     case .pool: .pool
@@ -112,6 +127,7 @@ public enum Instruction: Equatable, Sendable {
     case .add: .add
     case .mergeTokens: .mergeTokens
     case .dropTokens: .dropTokens
+    case .quantizeTokens: .quantizeTokens
     }
   }
 }
@@ -151,11 +167,13 @@ public struct Linear: Equatable, Sendable {
   public var residual: Int?
   /// Applied before the residual is added.
   public var activation: Activation
+  /// `[rows, 1]` float32 buffer: what else the rows of a uint8 input are multiplied by.
+  public var rowScale: Int?
 
   /// Gathers the operands.
   public init(
     input: Int, output: Int, weight: Int, scale: Int? = nil, correction: Int? = nil,
-    bias: Int? = nil, residual: Int? = nil, activation: Activation = .none
+    bias: Int? = nil, residual: Int? = nil, activation: Activation = .none, rowScale: Int? = nil
   ) {
     self.input = input
     self.output = output
@@ -165,6 +183,7 @@ public struct Linear: Equatable, Sendable {
     self.bias = bias
     self.residual = residual
     self.activation = activation
+    self.rowScale = rowScale
   }
 }
 
@@ -228,11 +247,15 @@ public struct Attention: Equatable, Sendable {
   public var isCausal: Bool
   /// `[1, keys]` float32, how many tokens each key stands for; one each without it.
   public var sizes: Int?
+  /// Whether queries, keys and values are codes and both products are computed in integers; there
+  /// are no sizes then.
+  public var isInteger: Bool
 
   /// Gathers the operands.
   public init(
     query: HeadColumns, key: HeadColumns, value: HeadColumns, output: Int, headCount: Int,
-    headWidth: Int, scoreScale: Float, isCausal: Bool, sizes: Int? = nil
+    headWidth: Int, scoreScale: Float, isCausal: Bool, sizes: Int? = nil,
+    isInteger: Bool = false
   ) {
     self.query = query
     self.key = key
@@ -243,6 +266,7 @@ public struct Attention: Equatable, Sendable {
     self.scoreScale = scoreScale
     self.isCausal = isCausal
     self.sizes = sizes
+    self.isInteger = isInteger
   }
 }
 

@@ -71,7 +71,7 @@ public struct SparseLayout: Equatable, Sendable {
 
 extension TensorRecord {
   /// Whether only the elements that are not zero are stored.
-  public var isSparse: Bool { layout != .rowMajor && layout != .panels }
+  public var isSparse: Bool { layout.isSparse }
 
   /// Where the parts lie of a tensor that is sparse.
   public var sparseLayout: SparseLayout? {

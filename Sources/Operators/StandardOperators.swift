@@ -8,7 +8,8 @@ extension OperatorRegistry {
   package static let training = OperatorRegistry(models + differentials)
 
   private static let models: [any Op.Type] = [
-    Add.self, AddPositions.self, Attention.self, Embedding.self, FakeQuantize.self, GELU.self,
+    Add.self, AddPositions.self, Attention.self, Embedding.self, FakeQuantize.self,
+    FakeQuantizeTokens.self, GELU.self,
     L2Normalize.self, LayerNorm.self, Linear.self, PrependToken.self, QuickGELU.self,
     SelectEndToken.self, SelectToken.self, UnfoldPatches.self,
   ]
@@ -19,13 +20,14 @@ extension OperatorRegistry {
   ]
 
   private static let differentials: [any Op.Type] = [
-    ActivationGradient.self, AttentionGradient.self, Broadcast.self, Clamp.self,
+    ActivationGradient.self, AttentionGradient.self, Broadcast.self, Clamp.self, ClippingGate.self,
     ContractAxis.self, ContractLeading.self, Diagonal.self, DropFirstToken.self,
-    EmbeddingGradient.self, ErrorFunction.self, Exponential.self, FakeQuantizeWeight.self,
-    Fill.self, FoldPatches.self, Gate.self, IsPositive.self, LayerNormGradient.self,
-    LinearTransposed.self, LogSoftmax.self, MagnitudeAwareGate.self, MaskedLayerNorm.self,
-    MatMul.self, MergeHeads.self, Multiply.self, Offset.self, PlaceDiagonal.self,
-    PlaceEndToken.self, PlaceToken.self, ReciprocalSquareRoot.self, Scale.self, ScaleAxis.self,
-    Sigmoid.self, Softmax.self, SplitHeads.self, Sum.self, SumPositions.self,
+    EmbeddingGradient.self, ErrorFunction.self, Exponential.self, FakeQuantizeActivation.self,
+    FakeQuantizeWeight.self, Fill.self, FoldPatches.self, Gate.self, IsPositive.self,
+    LayerNormGradient.self, LinearTransposed.self, LogSoftmax.self, MaskedLayerNorm.self,
+    MatMul.self, MergeHeads.self, Multiply.self, Offset.self, OptimalScale.self, PlaceDiagonal.self,
+    PlaceEndToken.self, PlaceToken.self, QuantizeGradient.self, ReciprocalSquareRoot.self,
+    Scale.self, ScaleAxis.self, Sigmoid.self, Softmax.self, SplitHeads.self, Sum.self,
+    SumPositions.self,
   ]
 }

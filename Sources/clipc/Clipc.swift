@@ -10,6 +10,7 @@ struct Clipc: ParsableCommand {
     discussion: """
       MODEL is a Hugging Face folder (tf_model.h5), a KerasHub preset folder (model.weights.h5), a
       clipc model (.h5) or a runtime file (.clipc), told apart by content.
+      Any command takes options from a file too: --recipe FILE, YAML with an option a line.
       """,
     version: "0.1.0",
     subcommands: [
@@ -28,8 +29,12 @@ enum Main {
     signal(SIGPIPE, SIG_IGN)
     Interruption.removeUnfinishedFile()
     do {
-      var command = try Clipc.parseAsRoot()
+      let arguments = try Recipe.expanding(Array(CommandLine.arguments.dropFirst()))
+      var command = try Clipc.parseAsRoot(arguments)
       try command.run()
+    } catch let failure as Failure {
+      Terminal.say("clipc: \(failure.description)")
+      exit(failure.kind.rawValue)
     } catch {
       let code = Clipc.exitCode(for: error)
       guard code == .validationFailure, !(error is ExitCode) else { Clipc.exit(withError: error) }

@@ -97,7 +97,7 @@ private struct HeadGradient {
         query: head.query.pointer, query_stride: 23, key: head.key.pointer, key_stride: 23,
         value: head.value.pointer, value_stride: 23, query_count: 19, key_count: 19,
         head_width: 20, scale: head.scale, causal: isCausal, first_query: 0, output: clip_output(),
-        key_sizes: nil)
+        key_sizes: nil, quantizes_probabilities: false)
       arguments.output.f32 = output.pointer
       arguments.output.f32_stride = 23
       set.kernels.f32_attention(&arguments, scratch.pointer)

@@ -37,13 +37,15 @@ private struct Head {
       first_query: firstQuery,
       output: clip_output(
         f32: floats.pointer, f32_stride: stride, qu8: bytes.pointer, qu8_stride: stride,
-        quantization: Self.quantization), key_sizes: sizes.map { UnsafePointer($0.pointer) })
+        quantization: Self.quantization), key_sizes: sizes.map { UnsafePointer($0.pointer) },
+      quantizes_probabilities: false)
     set.kernels.f32_attention(&arguments, scratch.pointer)
     #expect(scratch[count] == -777)
     return (floats, bytes)
   }
 
-  static let quantization = clip_quantization(inverse_scale: 90, zero_point: 128, lowest: 1, highest: 255)
+  static let quantization = clip_quantization(
+    inverse_scale: 90, zero_point: 128, lowest: 1, highest: 255)
 
   func wanted(_ row: Int) -> [Double] {
     let seen = isCausal ? min(keys, firstQuery + row + 1) : keys
@@ -113,7 +115,7 @@ private struct Head {
         key: whole.key.pointer, key_stride: whole.stride, value: whole.value.pointer,
         value_stride: whole.stride, query_count: 1, key_count: 33, head_width: 24,
         scale: 1 / Float(24).squareRoot(), causal: true, first_query: row, output: clip_output(),
-        key_sizes: nil)
+        key_sizes: nil, quantizes_probabilities: false)
       arguments.output.f32 = alone.pointer
       arguments.output.f32_stride = 24
       set.kernels.f32_attention(&arguments, scratch.pointer)

@@ -11,7 +11,8 @@ import Testing
     let output = Memory<Float>(repeating: 0, count: x.count)
     var arguments = clip_qu8_qs8w_gemm_arguments(
       activations: activations.pointer, activations_stride: 4, weights: weights.pointer,
-      output_count: x.count, input_count: 4, scale: scale.pointer, correction: nil,
+      output_count: x.count, input_count: 4, scale: scale.pointer, correction: nil, row_scale: nil,
+      row_scale_stride: 0,
       epilogue: clip_epilogue())
     arguments.epilogue.bias = UnsafePointer(bias.pointer)
     arguments.epilogue.activation = activation

@@ -6,7 +6,8 @@ private struct IntegerProduct {
   let rows: Int, outputs: Int, inputs: Int
   let zeroPoint: Int32
   let activation: clip_activation
-  let quantization = clip_quantization(inverse_scale: 37.25, zero_point: 128, lowest: 1, highest: 255)
+  let quantization = clip_quantization(
+    inverse_scale: 37.25, zero_point: 128, lowest: 1, highest: 255)
   let codes: [Int8]
   let activations: Memory<UInt8>
   let weights: Memory<Int8>
@@ -53,7 +54,8 @@ private struct IntegerProduct {
     var arguments = clip_qu8_qs8w_gemm_arguments(
       activations: activations.pointer, activations_stride: stride, weights: weights.pointer,
       output_count: outputs, input_count: inputs, scale: scale.pointer,
-      correction: correction.pointer, epilogue: clip_epilogue())
+      correction: correction.pointer, row_scale: nil, row_scale_stride: 0, epilogue: clip_epilogue()
+    )
     arguments.epilogue.bias = bias.map { UnsafePointer($0.pointer) }
     arguments.epilogue.activation = activation
     arguments.epilogue.residual = residual.map { UnsafePointer($0.pointer) }
@@ -152,7 +154,8 @@ private struct IntegerProduct {
     let output = Memory<Float>(repeating: 0, count: 2)
     var arguments = clip_qu8_qs8w_gemm_arguments(
       activations: activations.pointer, activations_stride: depth, weights: weights.pointer,
-      output_count: 2, input_count: depth, scale: scale.pointer, correction: nil,
+      output_count: 2, input_count: depth, scale: scale.pointer, correction: nil, row_scale: nil,
+      row_scale_stride: 0,
       epilogue: clip_epilogue())
     arguments.epilogue.output.f32 = output.pointer
     arguments.epilogue.output.f32_stride = 2
@@ -173,7 +176,8 @@ private struct IntegerProduct {
     var arguments = clip_qu8_qs8w_gemm_arguments(
       activations: product.activations.pointer, activations_stride: product.stride,
       weights: product.weights.pointer, output_count: 40, input_count: 20,
-      scale: product.scale.pointer, correction: product.correction.pointer,
+      scale: product.scale.pointer, correction: product.correction.pointer, row_scale: nil,
+      row_scale_stride: 0,
       epilogue: clip_epilogue())
     arguments.epilogue.bias = product.bias.map { UnsafePointer($0.pointer) }
     arguments.epilogue.residual = UnsafePointer(stream.pointer)

@@ -10,7 +10,8 @@ import Testing
       let gamma = Memory(random.floats(width)), beta = Memory(random.floats(width))
       let floats = Memory<Float>(repeating: -777, count: rows * (width + 1))
       let bytes = Memory<UInt8>(repeating: 0x55, count: rows * (width + 1))
-      let quantization = clip_quantization(inverse_scale: 40, zero_point: 100, lowest: 0, highest: 255)
+      let quantization = clip_quantization(
+        inverse_scale: 40, zero_point: 100, lowest: 0, highest: 255)
       var arguments = clip_f32_layer_norm_arguments(
         input: input.pointer, input_stride: width, width: width, gamma: gamma.pointer,
         beta: beta.pointer, epsilon: 1e-5,
@@ -78,7 +79,8 @@ import Testing
       .leastNonzeroMagnitude,
     ])
     let output = Memory<UInt8>(repeating: 0, count: input.count)
-    let quantization = clip_quantization(inverse_scale: 10, zero_point: 128, lowest: 1, highest: 255)
+    let quantization = clip_quantization(
+      inverse_scale: 10, zero_point: 128, lowest: 1, highest: 255)
     set.kernels.f32_quantize(input.pointer, input.count, quantization, output.pointer)
     #expect(output.elements == [1, 255, 1, 255, 1, 128, 128])
   }
@@ -118,7 +120,8 @@ import Testing
       let columns = width / side, count = height / side * columns, size = 3 * side * side
       let floats = Memory<Float>(repeating: -777, count: count * (size + 1))
       let bytes = Memory<UInt8>(repeating: 0x55, count: count * (size + 1))
-      let quantization = clip_quantization(inverse_scale: 0.5, zero_point: 1, lowest: 0, highest: 255)
+      let quantization = clip_quantization(
+        inverse_scale: 0.5, zero_point: 1, lowest: 0, highest: 255)
       var arguments = clip_f32_unfold_arguments(
         pixels: pixels.pointer, channels: 3, height: height, width: width, patch: side,
         output: clip_output(

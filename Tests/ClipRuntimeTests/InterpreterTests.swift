@@ -104,6 +104,49 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
         variants.append(model)
       }
     }
+    for bits in [2, 4] {
+      var model = TinyModel()
+      model.precision = .integer
+      model.activationBitCount = bits
+      variants.append(model)
+    }
+    for bits in 2...8 {
+      for precision in [TinyPrecision.weightOnly, .integer] {
+        var model = TinyModel()
+        model.precision = precision
+        model.codeBitCount = bits
+        model.groupSize = [0, 4, 8, 12, 16][bits % 5]
+        model.hasPooledTail = bits % 2 == 0
+        model.hasShortFloats = bits % 3 == 0
+        model.layerCount = 1
+        if bits == 4 {
+          model.groupSize = 32
+          model.width = 70
+        }
+        variants.append(model)
+      }
+    }
+    for bits in [3, 8] {
+      var model = TinyModel()
+      model.precision = .integer
+      model.scalesTokens = true
+      model.activationBitCount = bits
+      model.groupSize = bits == 8 ? 8 : 0
+      model.hasPooledTail = bits == 3
+      variants.append(model)
+    }
+    for width in [5, 16, 18] {
+      var model = TinyModel()
+      model.precision = .integer
+      model.hasIntegerAttention = true
+      model.headWidth = width
+      model.hasPooledTail = width == 5
+      model.imageExtent = width == 16 ? 26 : 9
+      variants.append(model)
+    }
+    var short = TinyModel()
+    short.hasShortFloats = true
+    variants.append(short)
     return variants
   }
 
@@ -138,15 +181,24 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
 
   @Test(
     .enabled(if: allocation_counter_is_available(), "a sanitizer has the allocator"),
-    arguments: TinyPrecision.allCases)
-  func runsAllocateNothing(_ precision: TinyPrecision) async throws {
+    arguments: TinyPrecision.allCases, [true, false])
+  func runsAllocateNothing(_ precision: TinyPrecision, _ isSparse: Bool) async throws {
     var tiny = TinyModel()
     tiny.precision = precision
     tiny.layerCount = 3
     tiny.imageExtent = 22
     tiny.mergedCount = 2
     tiny.dropsTokens = true
-    tiny.isSparse = true
+    tiny.isSparse = isSparse
+    if !isSparse {
+      tiny.codeBitCount = 5
+      tiny.groupSize = 8
+      tiny.scalesTokens = true
+      tiny.hasIntegerAttention = true
+      tiny.mergedCount = 0
+      tiny.dropsTokens = false
+      tiny.hasShortFloats = true
+    }
     let file = try TinyFile(tiny)
     var interpreter = try file.interpreter(batch: 2, threads: 2)
     let pixels = tiny.pixels(4)

@@ -40,8 +40,9 @@ struct ReferenceInterpreter {
     let paddedColumns = (tensor.columns + 3) / 4 * 4
     let index =
       switch (tensor.layout, tensor.storedType) {
+      case (.rowMajor, .codes): row * ((tensor.columns + 63) / 64 * 64) + column
       case (.rowMajor, _): row * tensor.columns + column
-      case (.panels, .int8):
+      case (.panels, .int8), (.panels, .codes):
         (row / 16 * (paddedColumns / 4) + column / 4) * 64 + row % 16 * 4 + column % 4
       default: (row / 16 * tensor.columns + column) * 16 + row % 16
       }
@@ -60,7 +61,7 @@ struct ReferenceInterpreter {
         let code =
           (Float(value) * quantization.inverseScale).rounded(.toNearestOrEven)
           + Float(quantization.zeroPoint)
-        return Double(min(255, max(Float(quantization.lowest), code)))
+        return Double(min(Float(quantization.highest), max(Float(quantization.lowest), code)))
       }
     }
   }
@@ -85,10 +86,14 @@ struct ReferenceInterpreter {
       let table = tensor(op.table)
       let position = tensor(op.position)
       let scale = op.scale.map { tensor($0) }
+      let group = groupSize(op.table)
       write(
         op.output,
         ids.enumerated().map { place, id in
-          zip(table[Int(id)], position[place]).map { $0 * (scale?[Int(id)][0] ?? 1) + $1 }
+          table[Int(id)].indices.map { column in
+            table[Int(id)][column] * (scale?[Int(id)][column / group] ?? 1)
+              + position[place][column]
+          }
         })
     case .assembleTokens(let op):
       let rows = tensor(op.classRow) + read(op.input)
@@ -102,6 +107,19 @@ struct ReferenceInterpreter {
           return row.map { $0 / norm }
         })
     case .quantize(let input, let output): write(output, read(input))
+    case .quantizeTokens(let input, let output, let scales):
+      let codes = program.buffers[output].quantization
+      let limit = Float(Int(codes?.highest ?? 255) - Int(codes?.zeroPoint ?? 128))
+      values[scales] = read(input).map { row in
+        let peak = row.map { abs(Float($0)) }.max() ?? 0
+        return [peak > 0 ? Double(peak / limit) : 1]
+      }
+      values[output] = zip(read(input), read(scales)).map { row, scale in
+        row.map { value in
+          Double((Float(value) / Float(scale[0])).rounded(.toNearestOrEven))
+            + Double(codes?.zeroPoint ?? 0)
+        }
+      }
     case .add(let left, let right, let output):
       write(output, zip(read(left), read(right)).map { zip($0, $1).map { $0 + $1 } })
     case .mergeTokens(let op): run(op)
@@ -129,16 +147,37 @@ struct ReferenceInterpreter {
     return rows
   }
 
+  /// Columns of a tensor that share a scale.
+  func groupSize(_ tensor: Int) -> Int {
+    parts.tensors[tensor].groupSize == 0 ? .max : parts.tensors[tensor].groupSize
+  }
+
+  /// A linear's weights, those of groups times their scales.
+  func weights(_ op: Linear) -> [[Double]] {
+    let group = groupSize(op.weight)
+    guard group < .max, let scale = op.scale.map({ tensor($0) }) else { return tensor(op.weight) }
+    return zip(tensor(op.weight), scale).map { row, scales in
+      row.indices.map { row[$0] * scales[$0 / group] }
+    }
+  }
+
   mutating func run(_ op: Linear) {
-    let weights = tensor(op.weight)
-    let scale = op.scale.map { tensor($0)[0] }
+    let hasGroups = groupSize(op.weight) < .max
+    let weights = weights(op)
+    let input = hasGroups ? program.buffers[op.input].quantization : nil
+    let scale = hasGroups ? nil : op.scale.map { tensor($0)[0] }
     let correction = op.correction.map { tensor($0)[0] }
     let bias = op.bias.map { tensor($0)[0] }
     let residual = op.residual.map { read($0) }
+    let rowScale = op.rowScale.map { read($0) }
     let rows = read(op.input).enumerated().map { index, row in
       weights.enumerated().map { channel, weight in
-        var sum = zip(row, weight).reduce(0) { $0 + $1.0 * $1.1 }
-        sum = (sum - (correction?[channel] ?? 0)) * (scale?[channel] ?? 1) + (bias?[channel] ?? 0)
+        var sum = zip(row, weight).reduce(0) {
+          $0 + ($1.0 - Double(input?.zeroPoint ?? 0)) * $1.1
+        }
+        sum *= Double(input?.scale ?? 1)
+        sum = (sum - (correction?[channel] ?? 0)) * (scale?[channel] ?? 1)
+        sum = sum * (rowScale?[index][0] ?? 1) + (bias?[channel] ?? 0)
         switch op.activation {
         case .none: break
         case .quickGELU: sum /= 1 + exp(-1.702 * sum)
@@ -164,10 +203,18 @@ struct ReferenceInterpreter {
     write(op.output, rows)
   }
 
+  /// The values that a buffer's codes stand for, or its floats.
+  func decoded(_ buffer: Int) -> [[Double]] {
+    guard let codes = program.buffers[buffer].quantization else { return read(buffer) }
+    return read(buffer).map { row in
+      row.map { ($0 - Double(codes.zeroPoint)) * Double(codes.scale) }
+    }
+  }
+
   mutating func run(_ op: Attention) {
-    let queries = read(op.query.buffer)
-    let keys = read(op.key.buffer)
-    let values = read(op.value.buffer)
+    let queries = decoded(op.query.buffer)
+    let keys = decoded(op.key.buffer)
+    let values = decoded(op.value.buffer)
     let isPooled = queries.count != keys.count
     let rows = queries.indices.map { query -> [Double] in
       let position = isPooled ? pooledPosition : query
@@ -179,8 +226,12 @@ struct ReferenceInterpreter {
             $0 + queries[query][op.query.column + $1] * keys[key][op.key.column + $1]
           } * Double(op.scoreScale) + log(op.sizes.map { read($0)[0][key] } ?? 1)
         }
-        let weights = scores.map { exp($0 - (scores.max() ?? 0)) }
-        let sum = weights.reduce(0, +)
+        var weights = scores.map { exp($0 - (scores.max() ?? 0)) }
+        var sum = weights.reduce(0, +)
+        if op.isInteger {
+          weights = weights.map { ($0 / sum * 255).rounded(.toNearestOrEven) }
+          sum = 255
+        }
         return columns.map { column in
           (0..<visible).reduce(0) { $0 + weights[$1] * values[$1][op.value.column + column] } / sum
         }

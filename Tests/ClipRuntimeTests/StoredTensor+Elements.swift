@@ -9,8 +9,36 @@ extension StoredTensor {
       case .int32: Double(bytes.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))
       case .int8: Double(Int8(bitPattern: bytes[index]))
       case .uint8: Double(bytes[index])
+      case .float16: Double(bytes.loadUnaligned(fromByteOffset: index * 2, as: Float16.self))
+      case .bfloat16:
+        Double(
+          Float(
+            bitPattern: UInt32(bytes.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+              << 16))
+      case .codes: Double(code(index))
       }
     }
+  }
+
+  /// Code `index` of those in blocks of 64.
+  private func code(_ index: Int) -> Int {
+    let block = bytes[(index / 64 * 8 * codeBitCount)...].prefix(8 * codeBitCount)
+    func bits(_ plane: ArraySlice<UInt8>, _ width: Int) -> Int {
+      let place = index % 64
+      let byte = Int(plane[plane.startIndex + place % (8 * width)])
+      return (byte >> (place / (8 * width) * width)) % (1 << width)
+    }
+    var value = 0
+    switch codeBitCount {
+    case 2: value = bits(block, 2)
+    case 3: value = bits(block, 2) + 4 * bits(block.dropFirst(16), 1)
+    case 4: value = bits(block, 4)
+    case 5: value = bits(block, 4) + 16 * bits(block.dropFirst(32), 1)
+    case 6: value = bits(block, 4) + 16 * bits(block.dropFirst(32), 2)
+    default:
+      value = bits(block, 4) + 16 * bits(block.dropFirst(32), 2) + 64 * bits(block.dropFirst(48), 1)
+    }
+    return value < 1 << (codeBitCount - 1) ? value : value - (1 << codeBitCount)
   }
 
   /// Which number an element of a sparse tensor is, -1 where it is not stored; nil in a dense one.

@@ -51,7 +51,11 @@ func error(_ bytes: [UInt8], _ integrity: ModelReader.Integrity = .tables) -> Mo
   }
 
   @Test func theVictimIsValid() throws {
-    for victim in [Attack.victim, Attack.shortenedVictim, Attack.sparseVictim] {
+    let victims = [
+      Attack.victim, Attack.shortenedVictim, Attack.sparseVictim, Attack.packedVictim,
+      Attack.tokenScaleVictim, Attack.integerAttentionVictim,
+    ]
+    for victim in victims {
       let file = try victim.parts().writer.serialized()
       #expect(error(file, .everything) == nil)
       #expect(FileEditor(file).assembled == file)
@@ -84,6 +88,33 @@ func error(_ bytes: [UInt8], _ integrity: ModelReader.Integrity = .tables) -> Mo
     newer.repairHeaderChecksum()
     let aligned = AlignedBytes(newer)
     #expect(try ModelReader(aligned.raw).minorVersion == 9)
+  }
+
+  @Test func badNumbersInShortTensorsAreFoundByTheFullCheckOnly() throws {
+    let parts = Attack.packedVictim.parts()
+    let editor = FileEditor(try parts.writer.serialized())
+    let file = AlignedBytes(editor.assembled)
+    let model = try ModelReader(file.raw)
+    func with(_ edit: (inout [UInt8]) -> Void) -> [UInt8] {
+      var copy = editor
+      edit(&copy[.weights])
+      return copy.assembled
+    }
+    for (type, word) in [(StoredType.float16, UInt16(0x7C01)), (.bfloat16, 0xFF80)] {
+      let short = try #require(model.tensors.firstIndex { $0.storedType == type && $0.columns > 1 })
+      let infinite = with { $0.put(word, at: model.tensors[short].offset + 2) }
+      #expect(error(infinite) == nil)
+      #expect(error(infinite, .everything) == .tensor(index: short, .notFinite(element: 1)))
+    }
+    for layout in [TensorLayout.panels, .rowMajor] {
+      let packed = try #require(
+        model.tensors.firstIndex { $0.storedType == .codes && $0.layout == layout })
+      // The last code of the last block: the high end of the last byte of its first part.
+      let block = model.tensors[packed].byteCount - 24
+      let padding = with { $0[model.tensors[packed].offset + block + 15] |= 0x80 }
+      #expect(
+        error(padding, .everything) == .tensor(index: packed, .panelPadding(offset: block)))
+    }
   }
 
   @Test func badNumbersInWeightsAreFoundByTheFullCheckOnly() throws {

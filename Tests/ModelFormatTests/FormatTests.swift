@@ -11,6 +11,8 @@ import Testing
     tiny.hasPooledTail = precision == .weightOnly
     tiny.mergedCount = precision == .integer ? 1 : 0
     tiny.isSparse = precision == .float
+    tiny.activationBitCount = 5
+    tiny.scalesTokens = precision == .integer
     let parts = tiny.parts()
     let bytes = AlignedBytes(try parts.writer.serialized())
     let reader = try ModelReader(bytes.raw, integrity: .everything)
@@ -46,6 +48,15 @@ import Testing
     #expect(try Formats.file("examples/sparse-1.1.clipc", sparse) == sparse)
   }
 
+  @Test func theCommittedExampleOfVersion1Point2IsWhatTheWriterMakes() throws {
+    let bytes = try Attack.packedVictim.parts().writer.serialized()
+    #expect(try Formats.file("examples/packed-1.2.clipc", bytes) == bytes)
+    let tokens = try Attack.tokenScaleVictim.parts().writer.serialized()
+    #expect(try Formats.file("examples/tokens-1.2.clipc", tokens) == tokens)
+    let attention = try Attack.integerAttentionVictim.parts().writer.serialized()
+    #expect(try Formats.file("examples/attention-1.2.clipc", attention) == attention)
+  }
+
   @Test func aFileStatesTheOldestVersionThatHasWhatItUses() throws {
     let plain = AlignedBytes(try TinyModel().parts().writer.serialized())
     #expect(try ModelReader(plain.raw).minorVersion == 0)
@@ -53,6 +64,15 @@ import Testing
     #expect(try ModelReader(newer.raw).minorVersion == 1)
     let sparse = AlignedBytes(try Attack.sparseVictim.parts().writer.serialized())
     #expect(try ModelReader(sparse.raw).minorVersion == 1)
+    var narrow = Attack.victim
+    narrow.activationBitCount = 4
+    let codes = AlignedBytes(try narrow.parts().writer.serialized())
+    #expect(try ModelReader(codes.raw).minorVersion == 2)
+    var grouped = Attack.victim
+    grouped.groupSize = 4
+    grouped.width = 8
+    let groups = AlignedBytes(try grouped.parts().writer.serialized())
+    #expect(try ModelReader(groups.raw).minorVersion == 2)
   }
 
   @Test func thePlanSharesSlots() throws {

@@ -97,16 +97,49 @@ extension OperatorCase {
       let codes = ActivationQuantization(scale: 0.037, zeroPoint: zeroPoint, lowest: lowest)
       for count in [0, 1, 15, 16, 17, 301] {
         cases.append(random(FakeQuantize(parameters: codes), [[count]]))
+        let step = Tensor(scalar: 0.03125)
+        for estimator in GradientEstimator.allCases {
+          let op = FakeQuantizeActivation(codes, estimator: estimator)
+          cases.append(random(op, [[count]]).appending(step))
+          let gate = ClippingGate(codes: op.centeredCodes, estimator: estimator)
+          let pair = random(gate, [[count], [count]]).inputs
+          cases.append(OperatorCase(op: gate, inputs: [pair[0], step, pair[1]]))
+        }
+        let range = -3 - Int(zeroPoint)...(255 - Int(zeroPoint))
+        cases.append(random(OptimalScale(codes: range), [[count]]).appending(step))
+      }
+    }
+    for bitCount in [2, 4, 8] {
+      cases.append(random(FakeQuantizeTokens(bitCount: bitCount), [[3, 17]]))
+    }
+    for bitCount in [1, 4, 8] {
+      for levels in QuantizeGradient.Levels.allCases {
+        let op = QuantizeGradient(bitCount: bitCount, levels: levels, salt: 3)
+        cases.append(random(op, [[2, 4, 5]]).appending(Tensor(shape: [2], [7, 9] as [Int32])))
       }
     }
     // Powers of two, so that float32 and float64 round to the same codes.
-    let scales = Tensor(shape: [5], [0.5, 0.25, 1, 0.0625, 0.125] as [Float])
     for bitCount in [2, 4, 8] {
       var random = SplitMix64(seed: 6)
       let (w, g) = (random.normalTensor([5, 3, 7]), random.normalTensor([5, 3, 7]))
-      cases.append(OperatorCase(op: FakeQuantizeWeight(bitCount: bitCount), inputs: [w, scales]))
-      cases.append(
-        OperatorCase(op: MagnitudeAwareGate(bitCount: bitCount), inputs: [w, scales, g]))
+      for grid in CodeGrid.allCases {
+        for groupSize in [nil, 1, 8, 21, 30] {
+          let groups = groupSize.map { (21 + $0 - 1) / $0 } ?? 1
+          // Negative ones turn the grid about.
+          let all = (0..<(5 * groups)).map { index in
+            (grid == .full && index % 2 == 1 ? -1 : 1)
+              * Float(sign: .plus, exponent: -index % 4, significand: 1)
+          }
+          let scales = Tensor(shape: groupSize == nil ? [5] : [5, groups], all)
+          let op = FakeQuantizeWeight(bitCount: bitCount, grid: grid, groupSize: groupSize)
+          cases.append(OperatorCase(op: op, inputs: [w, scales]))
+          for estimator in GradientEstimator.allCases {
+            let gate = ClippingGate(
+              codes: op.codes, groupSize: groupSize, estimator: estimator)
+            cases.append(OperatorCase(op: gate, inputs: [w, scales, g]))
+          }
+        }
+      }
     }
     return cases
   }()
@@ -196,6 +229,7 @@ extension OperatorCase {
     let mask = Tensor(shape: [17], (0..<17).map { Float($0 % 3 == 1 ? 0 : 1) })
     let codes = ActivationQuantization(scale: 0.037, zeroPoint: 128, lowest: 1)
     let many = [100_003]
+    let seed = Tensor(shape: [2], [7, -9] as [Int32])
     return [
       (norm, true),
       (OperatorCase(op: MaskedLayerNorm(epsilon: 1e-5), inputs: norm.inputs + [mask]), true),
@@ -208,6 +242,21 @@ extension OperatorCase {
       (random(ActivationGradient(of: .quickGELU), [many, many]), true),
       (random(Add(), [[200_003], [200_003]]), true),
       (random(FakeQuantize(parameters: codes), [many]), true),
+      (random(OptimalScale(codes: -8...7), [[200_003]]).appending(Tensor(scalar: 0.1)), true),
+      (random(FakeQuantizeWeight(bitCount: 4, groupSize: 8), [[301, 129], [301, 17]]), true),
+      (
+        random(
+          ClippingGate(codes: -7...7, estimator: .magnitudeAware),
+          [[301, 129], [301], [301, 129]]), true
+      ),
+      (
+        random(QuantizeGradient(bitCount: 1, levels: .row, salt: 1), [[301, 65]]).appending(seed),
+        true
+      ),
+      (
+        random(QuantizeGradient(bitCount: 1, levels: .channel, salt: 1), [[301, 65]])
+          .appending(seed), true
+      ),
       (random(LayerNormGradient(epsilon: 1e-5), [rows, rows, [17]]), false),
       (random(Sum(over: .leading), [[301, 17]]), false),
       (random(Linear(), [[301, 65], [33, 65], [33]]), false),

@@ -70,7 +70,9 @@ extension Attack {
         $0.put(UInt32(65_537), at: float + 8)
       },
       fault("buffer-slot", floats, .slot(found: .max)) { $0.put(UInt16.max, at: float + 2) },
-      fault("buffer-reserved", floats, .reserved) { $0[float + 22] = 1 },
+      fault("buffer-reserved", floats, .reserved) { $0[float + 23] = 1 },
+      fault("buffer-highest-of-float", floats, .quantization) { $0[float + 22] = 1 },
+      fault("buffer-highest", codes, .quantization) { $0[coded + 22] = 254 },
       fault("buffer-scale-nan", codes, .quantization) {
         $0.put(Float.nan.bitPattern, at: coded + 12)
       },

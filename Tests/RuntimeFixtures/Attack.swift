@@ -48,6 +48,33 @@ package struct Attack: Sendable {
     return model
   }
 
+  /// The smallest model with codes of few bits in groups and floats of 16 bits.
+  package static var packedVictim: TinyModel {
+    var model = victim
+    model.width = 10
+    model.neuronCount = 10
+    model.codeBitCount = 3
+    model.groupSize = 4
+    model.activationBitCount = 4
+    model.hasShortFloats = true
+    return model
+  }
+
+  /// The smallest model whose attention multiplies codes.
+  package static var integerAttentionVictim: TinyModel {
+    var model = victim
+    model.hasIntegerAttention = true
+    model.width = 6
+    return model
+  }
+
+  /// The smallest model whose rows of activations have scales of their own.
+  package static var tokenScaleVictim: TinyModel {
+    var model = victim
+    model.scalesTokens = true
+    return model
+  }
+
   /// One attack for each check of the reader.
   package static func all() throws -> [Attack] {
     let file = try victim.parts().writer.serialized()
@@ -55,6 +82,9 @@ package struct Attack: Sendable {
       + buffers(file) + instructions(file) + names(file)
       + reductions(try shortenedVictim.parts().writer.serialized())
       + sparseTensors(try sparseVictim.parts().writer.serialized())
+      + packedTensors(try packedVictim.parts().writer.serialized())
+      + integerAttention(try integerAttentionVictim.parts().writer.serialized())
+      + tokenScales(try tokenScaleVictim.parts().writer.serialized())
   }
 
   init(_ name: String, _ bytes: [UInt8], _ expected: ModelError) {

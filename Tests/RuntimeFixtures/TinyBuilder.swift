@@ -23,13 +23,23 @@ struct TinyBuilder {
 
   /// Parameters of codes around zero.
   var codes: BufferQuantization? {
-    model.precision == .integer
-      ? BufferQuantization(scale: 0.03, zeroPoint: 128, lowest: 1) : nil
+    guard model.precision == .integer, !model.scalesTokens else { return nil }
+    guard model.activationBitCount == 8 else { return narrowCodes(range: 4, zeroShare: 0.5) }
+    return BufferQuantization(scale: 0.03, zeroPoint: 128, lowest: 1)
   }
 
   /// Parameters of codes of one-sided values.
   var neuronCodes: BufferQuantization? {
-    model.precision == .integer ? BufferQuantization(scale: 0.02, zeroPoint: 9) : nil
+    guard model.precision == .integer, !model.scalesTokens else { return nil }
+    guard model.activationBitCount == 8 else { return narrowCodes(range: 2, zeroShare: 0.1) }
+    return BufferQuantization(scale: 0.02, zeroPoint: 9)
+  }
+
+  /// Parameters of codes of few bits that cover a range.
+  private func narrowCodes(range: Float, zeroShare: Float) -> BufferQuantization {
+    let highest = Float((1 << model.activationBitCount) - 1)
+    return BufferQuantization(
+      scale: range / highest, zeroPoint: UInt8(zeroShare * highest), highest: UInt8(highest))
   }
 
   mutating func tensor(_ tensor: StoredTensor, _ name: String) -> Int {
@@ -39,13 +49,47 @@ struct TinyBuilder {
   }
 
   mutating func vector(_ count: Int, _ name: String, mean: Float = 0) -> Int {
-    tensor(.float32(numbers.floats(count, scale: 0.2, mean: mean), columns: count), name)
+    tensor(floats(numbers.floats(count, scale: 0.2, mean: mean), columns: count), name)
   }
 
   mutating func matrix(_ rows: Int, _ columns: Int, _ name: String) -> Int {
     let elements = numbers.floats(rows * columns, scale: 0.5)
-    return tensor(.float32(elements, rows: rows, columns: columns), name)
+    return tensor(floats(elements, rows: rows, columns: columns), name)
   }
+
+  /// Floats as they are, or cut such that float16 and bfloat16 by turns have them exactly.
+  private mutating func floats(
+    _ elements: [Float], rows: Int = 1, columns: Int, _ layout: TensorLayout = .rowMajor
+  ) -> StoredTensor {
+    guard model.hasShortFloats else {
+      return layout == .panels
+        ? .panels(elements, rows: rows, columns: columns)
+        : .float32(elements, rows: rows, columns: columns)
+    }
+    turn += 1
+    let isHalf = turn % 2 == 0
+    var cut = elements.map {
+      isHalf ? Float(Float16($0)) : Float(bitPattern: $0.bitPattern & 0xFFFF_0000)
+    }
+    // Too small for float16.
+    if !isHalf { cut[0] = 0x1p-30 }
+    return .floats(cut, rows: rows, columns: columns, layout)
+  }
+
+  /// Codes of the model's bits; those of 8 bits are symmetric.
+  private mutating func codes(_ count: Int) -> [Int8] {
+    let half = 1 << (model.codeBitCount - 1)
+    let least = model.codeBitCount == 8 ? 1 - half : -half
+    return (0..<count).map { _ in Int8(numbers.integer(below: half - least) + least) }
+  }
+
+  /// The size of groups in rows of `columns`.
+  private func groupSize(_ columns: Int) -> Int {
+    model.groupSize < columns ? model.groupSize : 0
+  }
+
+  /// The largest code of a weight.
+  private var largestCode: Float { Float((1 << (model.codeBitCount - 1)) - 1) }
 
   /// Two of every five weights of a row, or all of them.
   private func pruned<Element: WeightElement>(_ weights: [Element], columns: Int) -> [Element] {
@@ -61,8 +105,12 @@ struct TinyBuilder {
     _ weights: [Element], rows: Int, columns: Int
   ) -> StoredTensor {
     guard model.isSparse, !model.storesZeros else {
-      if let floats = weights as? [Float] { return .panels(floats, rows: rows, columns: columns) }
-      return .panels(weights as? [Int8] ?? [], rows: rows, columns: columns)
+      if let floats = weights as? [Float] {
+        return self.floats(floats, rows: rows, columns: columns, .panels)
+      }
+      return .codes(
+        weights as? [Int8] ?? [], rows: rows, columns: columns, bitCount: model.codeBitCount,
+        groupSize: groupSize(columns), .panels)
     }
     turn += 1
     if turn % 3 == 1 { return .bits(weights, rows: rows, columns: columns, .bitmap) }
@@ -81,23 +129,40 @@ struct TinyBuilder {
   ) -> Int {
     let scale = 1.7 / Float(inputs).squareRoot()
     var linear = Linear(input: input, output: 0, weight: 0, residual: residual)
+    var quantization = quantization
+    if model.scalesTokens, model.precision == .integer {
+      let zeroPoint = UInt8(1 << (model.activationBitCount - 1))
+      quantization = BufferQuantization(
+        scale: 1, zeroPoint: zeroPoint, lowest: 1, highest: zeroPoint - 1 + zeroPoint)
+      linear.input = program.buffer(rows, columns: inputs, quantization: quantization)
+      let scales = program.buffer(rows, columns: 1)
+      linear.rowScale = scales
+      program.append(
+        .quantizeTokens(input: input, output: linear.input, scales: scales),
+        name: name + ".quantize")
+    }
     linear.activation = activation
     if model.precision == .float {
       let weights = pruned(numbers.floats(inputs * count, scale: scale), columns: inputs)
       linear.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
     } else {
-      let codes = (0..<(inputs * count)).map { _ in Int8(numbers.integer(below: 255) - 127) }
-      let weights = pruned(codes, columns: inputs)
+      let weights = pruned(self.codes(inputs * count), columns: inputs)
       linear.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
-      var scales = numbers.floats(count, scale: scale / 254, mean: scale / 127)
-      if let quantization {
+      let group = groupSize(inputs)
+      let groups = group == 0 ? 1 : (inputs + group - 1) / group
+      var scales = numbers.floats(
+        count * groups, scale: scale / (2 * largestCode), mean: scale / largestCode)
+      if group == 0, let quantization {
         for index in scales.indices { scales[index] *= quantization.scale }
         linear.correction = tensor(
           .correction(
             weights, rows: count, columns: inputs, zeroPoint: quantization.zeroPoint),
           name + ".correction")
       }
-      linear.scale = tensor(.float32(scales, columns: count), name + ".scale")
+      linear.scale = tensor(
+        group == 0
+          ? floats(scales, columns: count) : floats(scales, rows: count, columns: groups, .panels),
+        name + ".scale")
     }
     if hasBias { linear.bias = vector(count, name + ".bias") }
     linear.output = program.buffer(rows, columns: count, quantization: codes)
@@ -161,11 +226,17 @@ struct TinyBuilder {
     if model.precision == .float {
       embedding.table = matrix(count, model.width, "table")
     } else {
-      let codes = (0..<(count * model.width)).map { _ in Int8(numbers.integer(below: 255) - 127) }
-      embedding.table = tensor(.int8(codes, rows: count, columns: model.width), "table")
+      let group = groupSize(model.width)
+      let groups = group == 0 ? 1 : (model.width + group - 1) / group
+      embedding.table = tensor(
+        .codes(
+          codes(count * model.width), rows: count, columns: model.width,
+          bitCount: model.codeBitCount, groupSize: group, .rowMajor), "table")
       embedding.scale = tensor(
-        .float32(numbers.floats(count, scale: 0.003, mean: 0.01), rows: count, columns: 1),
-        "table.scale")
+        floats(
+          numbers.floats(
+            count * groups, scale: 0.003 * (127 / largestCode), mean: 0.01 * (127 / largestCode)),
+          rows: count, columns: groups), "table.scale")
     }
     embedding.position = matrix(model.contextLength + 1, model.width, "position")
     program.append(.tokenEmbedding(embedding), name: "embed")
@@ -227,6 +298,8 @@ struct TinyBuilder {
     _ index: Int, _ normed: Int, _ rows: RowRule, isCausal: Bool, isTail: Bool
   ) -> Int {
     let width = model.headCount * model.headWidth
+    let isInteger = model.hasIntegerAttention && model.precision == .integer
+    let headCodes = isInteger ? BufferQuantization(scale: 0.05, zeroPoint: 117) : nil
     let query: HeadColumns
     let key: HeadColumns
     let value: HeadColumns
@@ -235,16 +308,16 @@ struct TinyBuilder {
       query = HeadColumns(
         buffer: linear(
           "layer\(index).query", pooled, from: model.width, quantization: codes, to: width,
-          .perItem(1)))
+          .perItem(1), codes: headCodes))
       let other = linear(
         "layer\(index).key+value", normed, from: model.width, quantization: codes,
-        to: 2 * width, rows)
+        to: 2 * width, rows, codes: headCodes)
       key = HeadColumns(buffer: other)
       value = HeadColumns(buffer: other, column: width)
     } else {
       let all = linear(
         "layer\(index).query+key+value", normed, from: model.width, quantization: codes,
-        to: 3 * width, rows)
+        to: 3 * width, rows, codes: headCodes)
       query = HeadColumns(buffer: all)
       key = HeadColumns(buffer: all, column: width)
       value = HeadColumns(buffer: all, column: 2 * width)
@@ -257,7 +330,8 @@ struct TinyBuilder {
         Attention(
           query: query, key: key, value: value, output: output, headCount: model.headCount,
           headWidth: model.headWidth, scoreScale: 1 / Float(model.headWidth).squareRoot(),
-          isCausal: isCausal, sizes: reduces ? sizes : nil)),
+          isCausal: isCausal, sizes: reduces ? sizes : nil,
+          isInteger: isInteger)),
       name: "layer\(index).attention")
     return output
   }

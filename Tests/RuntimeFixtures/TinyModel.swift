@@ -52,6 +52,18 @@ package struct TinyModel: Sendable, CustomStringConvertible {
   package var isSparse = false
   /// Whether weights that are zero for ``isSparse`` are stored in panels all the same.
   package var storesZeros = false
+  /// Bits of a code of an activation.
+  package var activationBitCount = 8
+  /// Bits of a code of a weight or table.
+  package var codeBitCount = 8
+  /// Columns that share a scale, 0 where a row has one.
+  package var groupSize = 0
+  /// Whether floats are drawn such that they can be stored in 16 bits, and are.
+  package var hasShortFloats = false
+  /// Whether rows of activations have scales of their own, in integer products.
+  package var scalesTokens = false
+  /// Whether queries, keys and values are codes, in integer models.
+  package var hasIntegerAttention = false
   /// Where the weights come from.
   package var seed: UInt64 = 1
 
@@ -61,7 +73,10 @@ package struct TinyModel: Sendable, CustomStringConvertible {
   /// What tells it from others, for test output.
   package var description: String {
     "\(precision) \(activation) \(poolingRule) width \(width) tail \(hasPooledTail) "
-      + "merged \(mergedCount) drops \(dropsTokens) sparse \(isSparse)"
+      + "merged \(mergedCount) drops \(dropsTokens) sparse \(isSparse) "
+      + "activation bits \(activationBitCount) weight bits \(codeBitCount) group \(groupSize) "
+      + "short \(hasShortFloats) tokens \(scalesTokens) "
+      + "attention \(hasIntegerAttention)"
   }
 
   /// The token behind every text, also the largest one.

@@ -31,7 +31,9 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
   /// Rounding is flat almost everywhere, and what passes through it is an estimator, which
   /// `EstimatorTests` checks.
   static let estimators: Set<String> = [
-    FakeQuantize.name, FakeQuantizeWeight.name, MagnitudeAwareGate.name,
+    FakeQuantize.name, FakeQuantizeActivation.name, FakeQuantizeTokens.name,
+    FakeQuantizeWeight.name, ClippingGate.name,
+    OptimalScale.name, QuantizeGradient.name,
   ]
 
   static let all: [GradientCase] =

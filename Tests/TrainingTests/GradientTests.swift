@@ -120,32 +120,67 @@ import Training
     #expect(clippedCount > 20 && clippedCount < 180)
   }
 
-  /// Weights: whole inside the grid, shrunk by `s / |w|` where they are clipped.
-  @Test(arguments: [2, 4, 8])
-  func clippedWeightsLearnByTheirMagnitude(_ bitCount: Int) throws {
-    let largest = Double((1 << (bitCount - 1)) - 1)
-    let scales = [0.5, 1.0, 1.5, 3.0].map { $0 / largest }
-    let (w, g, found) = try gradient(
-      FakeQuantizeWeight(bitCount: bitCount), [("scales", Tensor(shape: [4], scales))],
-      [4, 10, 5], scale: 1.5)
-    var clippedCount = 0
-    for index in w.indices {
-      let limit = scales[index / 50] * largest
-      let isClipped = abs(w[index]) > limit
-      clippedCount += isClipped ? 1 : 0
-      let expected = isClipped ? g[index] * limit / abs(w[index]) : g[index]
-      #expect(abs(found[index] - expected) <= 1e-14 * abs(g[index]), "\(w[index])")
+  /// Weights and activations whose scale is an operand: algorithms of three estimators, beyond the
+  /// codes' values on either side.
+  @Test(arguments: GradientEstimator.allCases, [2, 4, 8])
+  func clippedElementsLearnAsTheEstimatorSays(
+    _ estimator: GradientEstimator, _ bitCount: Int
+  ) throws {
+    for grid in CodeGrid.allCases {
+      for groupSize in [nil, 20] {
+        let op = FakeQuantizeWeight(
+          bitCount: bitCount, grid: grid, groupSize: groupSize, estimator: estimator)
+        let count = groupSize == nil ? 4 : 12
+        let scales = (0..<count).map { index in
+          let sign = grid == .full && index % 2 == 1 ? -1.0 : 1
+          return sign * (0.5 + 0.25 * Double(index % 5)) / Double(op.codes.upperBound)
+        }
+        let shape = groupSize == nil ? [4] : [4, 3]
+        let (w, g, found) = try gradient(
+          op, [("scales", Tensor(shape: shape, scales))], [4, 10, 5], scale: 1.5)
+        let places = w.indices.map { index in
+          groupSize.map { index / 50 * 3 + index % 50 / $0 } ?? index / 50
+        }
+        check(w, g, found, estimator, places.map { scales[$0] }, op.codes)
+      }
     }
-    #expect(clippedCount > 20 && clippedCount < 180)
+    let parameters = ActivationQuantization(scale: 1, zeroPoint: 3, highest: 15)
+    let op = FakeQuantizeActivation(parameters, estimator: estimator)
+    let (x, g, found) = try gradient(op, [("scale", Tensor(shape: [], [0.1]))], [200], scale: 1.5)
+    check(x, g, found, estimator, [Double](repeating: 0.1, count: 200), -3...12)
   }
 
-  /// The estimator is linear in what arrives, and its gradient the estimator again.
-  @Test func magnitudeAwareGateIsItsOwnAdjoint() throws {
+  /// Compares with the rule of the estimator, in float64.
+  private func check(
+    _ x: [Double], _ g: [Double], _ found: [Double], _ estimator: GradientEstimator,
+    _ scales: [Double], _ codes: ClosedRange<Int>
+  ) {
+    var clippedCount = 0
+    for index in x.indices {
+      let ends = [codes.lowerBound, codes.upperBound].map { Double($0) * scales[index] }.sorted()
+      let isClipped = x[index] < ends[0] || x[index] > ends[1]
+      clippedCount += isClipped ? 1 : 0
+      let bound = x[index] < 0 ? ends[0] : ends[1]
+      let factor =
+        switch estimator {
+        case .straightThrough: 1.0
+        case .piecewiseLinear: isClipped ? 0.0 : 1
+        case .magnitudeAware: isClipped ? bound / x[index] : 1
+        }
+      #expect(abs(found[index] - g[index] * factor) <= 1e-14 * abs(g[index]), "\(x[index])")
+    }
+    #expect(clippedCount > 20 && clippedCount < 190)
+  }
+
+  /// The estimators are linear in what arrives, and their gradients the estimators again.
+  @Test(arguments: GradientEstimator.allCases)
+  func gatesAreTheirOwnAdjoints(_ estimator: GradientEstimator) throws {
     var scalar = ScalarGraph(seed: 4)
     let w = try scalar.addInput("w", GradientOperand([3, 5], .clear(of: [])))
     let scales = try scalar.addInput("scales", GradientOperand([3], .constants))
     let g = try scalar.addInput("g", GradientOperand([3, 5]))
-    let y = try scalar.graph.add("y", MagnitudeAwareGate(bitCount: 2), w, scales, g)
+    let gate = ClippingGate(codes: -1...1, estimator: estimator)
+    let y = try scalar.graph.add("y", gate, w, scales, g)
     try scalar.contract([y], "r")
     #expect(try scalar.deviation(of: [g]) <= 1e-10)
     let found = try scalar.graph.addGradients(

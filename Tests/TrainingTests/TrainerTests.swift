@@ -146,7 +146,10 @@ import Training
     let scales = Tensor(shape: [weight.shape[0]], of: Float.self) { $0.update(repeating: 0.003) }
     try graph.setParameter(
       coded, Parameter(codes, quantization: WeightQuantization(bitCount: 8, scales: scales)))
-    let trainer = try trainer(try WeightForm(graph), try objective("affinity"))
+    var quantization = QuantizationTraining()
+    quantization.clipUpdate = .fixed
+    let trainer = try trainer(
+      try WeightForm(graph, quantization: quantization), try objective("affinity"))
     for step in 0..<5 { _ = try trainer.step(inputs(UInt64(step))) }
     let result = try trainer.result()
     let after = try #require(result.parameter(masked))

@@ -5,7 +5,9 @@
 //              `qu8`   uint8, affine per tensor: x = (q - zero_point) * scale
 //              `qs8`   int8, symmetric: x = q * scale
 //              with `w` appended for weights packed in panels (below): `f32w`, `qs8w`,
-//              and `s` for weights of which zeros are left out: `f32s`
+//              `s` for weights of which zeros are left out: `f32s`,
+//              and `pw` for weights that are widened before they are multiplied
+//              `qp`   codes of 2 to 8 bits with scales for rows or for groups of their columns
 //              activations come before weights; an output type is named only where nothing else
 //              tells it (outputs are float32, uint8 or both, see `clip_output`)
 //   kernel     `gemm`, `layer_norm`, `attention`, …
@@ -16,8 +18,16 @@
 // Panels. A weight matrix [N, K] (one row per output channel) is stored as panels of 16 channels:
 //   int8     `[ceil(N/16)][ceil(K/4)][16][4]` bytes, zero where a channel >= N or an index >= K
 //   float32  `[ceil(N/16)][K][16]` floats, zero where a channel >= N
+//   codes    of b bits, 2 to 7: `[ceil(N/16)][ceil(K/4)][8 b]` bytes, see Blocks
+//   float16, bfloat16  as float32, 2 bytes each
 // so panel `p` starts at byte `p * ceil(K/4) * 64` or at float `p * K * 16`. Panels that start on
 // 64 bytes are fastest; nothing requires it. One layout serves every kernel set.
+//
+// Blocks. 64 codes of b bits, two's complement, take 8 b bytes: those of the 64 bytes that int8 panels
+// have for four k, or 64 neighbours of a row. First, if b is 4 or more, the low four bits of all: byte
+// i of 32 has those of code i, then of code i + 32, from the low end up; then, if b has a two (2, 3,
+// 6, 7), the next two bits: byte i of 16 those of codes i, i + 16, i + 32, i + 48; then, if b is odd,
+// the last bit: byte i of 8 those of codes i, i + 8 and so on.
 //
 // Rows. Strides count elements between the starts of two rows. A pointer named in an argument
 // structure is the start of row 0, even when a call works on a later range of rows.
@@ -27,9 +37,9 @@
 // allows it. An extent of zero is valid and does nothing.
 //
 // Bits. All sets give the same bits for: everything computed from int8 or uint8 weights and
-// activations (`qu8_qs8w_gemm` with its whole epilogue), quantization, dequantization, sums,
+// activations (`qu8_qs8w_gemm` and `qu8_pw_gemm` with their whole epilogue), quantization, dequantization, sums,
 // unfolding, L2 normalization. Sets differ in the order of float additions in `f32_*_gemm`,
-// `f32_layer_norm`, `f32_attention`, `f32_match_tokens` and `f32_select_tokens` only. The result of one row or column never depends on the
+// `f32_layer_norm`, `f32_attention`, `qu8_attention`, `f32_match_tokens` and `f32_select_tokens` only. The result of one row or column never depends on the
 // range it was computed in, hence never on a split between threads.
 
 #ifndef CLIP_KERNELS_H
@@ -138,8 +148,93 @@ typedef struct clip_qu8_qs8w_gemm_arguments {
   const float *CLIP_NONNULL scale;
   /// `[N]`: zero point of the activations times the sum of the channel's codes; null for zeros.
   const int32_t *CLIP_NULLABLE correction;
+  /// One for each of the M rows, which it multiplies before the bias; null for ones.
+  const float *CLIP_NULLABLE row_scale;
+  /// In floats.
+  size_t row_scale_stride;
   clip_epilogue epilogue;
 } clip_qu8_qs8w_gemm_arguments;
+
+/// How a float is stored.
+typedef enum clip_float_type {
+  CLIP_FLOAT32 = 0,
+  /// IEEE 754 binary16; infinities and what is not a number are read as finite numbers.
+  CLIP_FLOAT16 = 1,
+  /// The upper half of a binary32.
+  CLIP_BFLOAT16 = 2,
+} clip_float_type;
+
+/// Weights `[N, K]` that are widened, a few panels at a time, before they are multiplied.
+typedef struct clip_packed_weights {
+  /// Panels of codes or of floats.
+  const void *CLIP_NONNULL panels;
+  /// Bits of a code, 2 to 8; 0 for floats.
+  size_t bits;
+  /// Of floats.
+  clip_float_type type;
+  /// Columns that share a scale, a multiple of 4; 0 where whole rows do. The last group may be
+  /// shorter.
+  size_t group_size;
+  /// Of codes. Whole rows: `[N]` float32. Groups, G of them: panels `[ceil(N/16)][G][16]` of
+  /// `scale_type`.
+  const void *CLIP_NULLABLE scales;
+  clip_float_type scale_type;
+} clip_packed_weights;
+
+/// uint8 activations times codes of 2 to 8 bits.
+///
+/// Whole rows: as `clip_qu8_qs8w_gemm_arguments`, times `scale`, which has to be 1. Groups:
+/// `y[m, n] = scale * sum_g float(sum_(k in g) (activations[m, k] - zero_point) * weights[n, k]) *
+/// scales[n, g]` in order of g, each operation rounded by itself.
+typedef struct clip_qu8_pw_gemm_arguments {
+  /// `[M, K]`, see `clip_qu8_qs8w_gemm_arguments`.
+  const uint8_t *CLIP_NONNULL activations;
+  /// In bytes: a multiple of 4, at least K rounded up to a multiple of 4.
+  size_t activations_stride;
+  /// Codes.
+  clip_packed_weights weights;
+  /// N.
+  size_t output_count;
+  /// K, at most 65536.
+  size_t input_count;
+  /// Whole rows only, `[N]`: zero point of the activations times the sum of the channel's codes;
+  /// null for zeros.
+  const int32_t *CLIP_NULLABLE correction;
+  /// Groups only: the code of zero, 0 to 255.
+  int32_t zero_point;
+  /// Groups only: the activations' scale.
+  float scale;
+  /// One for each of the M rows, which it multiplies before the bias; null for ones.
+  const float *CLIP_NULLABLE row_scale;
+  /// In floats.
+  size_t row_scale_stride;
+  clip_epilogue epilogue;
+} clip_qu8_pw_gemm_arguments;
+
+/// float32 activations times weights that become float32: codes times their scales, or floats.
+/// `y[m, n] = sum_k activations[m, k] * weights[n, k]`, then the epilogue.
+typedef struct clip_f32_pw_gemm_arguments {
+  /// `[M, K]`. Nothing beyond K is read.
+  const float *CLIP_NONNULL activations;
+  /// In floats, at least K.
+  size_t activations_stride;
+  /// Codes, or floats of any type.
+  clip_packed_weights weights;
+  /// N.
+  size_t output_count;
+  /// K.
+  size_t input_count;
+  clip_epilogue epilogue;
+} clip_f32_pw_gemm_arguments;
+
+/// Panels that are widened at a time, at most.
+#define CLIP_WIDENED_PANELS 4
+
+/// Bytes of scratch of a product with packed weights, the same for every kernel set.
+///
+/// `group_size` is 0 for whole rows; `is_float` tells `f32_pw_gemm` from `qu8_pw_gemm`. Saturates at
+/// `PTRDIFF_MAX` when the count does not fit.
+size_t clip_pw_scratch_byte_count(size_t input_count, size_t group_size, bool is_float);
 
 /// float32 activations times float32 weights: `y[m, n] = sum_k activations[m, k] * weights[n, k]`,
 /// then the epilogue.
@@ -241,6 +336,16 @@ typedef void clip_f32_qs8w_gemm_function(
     const clip_f32_qs8w_gemm_arguments *CLIP_NONNULL arguments, clip_range rows,
     clip_range panels);
 
+/// See `clip_qu8_qs8w_gemm_function`. `scratch` has `clip_pw_scratch_byte_count` bytes at a multiple
+/// of 4, best of 64, for this call alone; its contents are not defined before or after.
+typedef void clip_qu8_pw_gemm_function(
+    const clip_qu8_pw_gemm_arguments *CLIP_NONNULL arguments, clip_range rows, clip_range panels,
+    void *CLIP_NONNULL scratch);
+/// See `clip_qu8_pw_gemm_function`.
+typedef void clip_f32_pw_gemm_function(
+    const clip_f32_pw_gemm_arguments *CLIP_NONNULL arguments, clip_range rows, clip_range panels,
+    void *CLIP_NONNULL scratch);
+
 // MARK: Normalization
 
 /// Layer normalization of rows with the biased variance, in two passes:
@@ -303,6 +408,8 @@ typedef struct clip_f32_attention_arguments {
   /// `[key_count]`: how many tokens a key stands for, which multiplies its share as that many equal
   /// keys would have it; null for one each.
   const float *CLIP_NULLABLE key_sizes;
+  /// Whether probabilities are rounded to codes of 8 bits and scale 1 / 255 before they meet values.
+  bool quantizes_probabilities;
 } clip_f32_attention_arguments;
 
 /// Floats of scratch that `f32_attention` needs, the same for every kernel set.
@@ -314,6 +421,47 @@ size_t clip_f32_attention_scratch_count(size_t key_count, size_t head_width);
 /// contents are not defined before or after; 64-byte alignment is fastest.
 typedef void clip_f32_attention_function(
     const clip_f32_attention_arguments *CLIP_NONNULL arguments, float *CLIP_NONNULL scratch);
+
+/// Softmax attention of one head of one item over codes, `softmax(scale * Q K^T) V`, with both
+/// products in int32: probabilities become codes `rint(255 p)`, of scale 1 / 255.
+typedef struct clip_qu8_attention_arguments {
+  /// `[query_count, head_width]`.
+  const uint8_t *CLIP_NONNULL query;
+  size_t query_stride;
+  /// `[key_count, head_width]`.
+  const uint8_t *CLIP_NONNULL key;
+  size_t key_stride;
+  /// `[key_count, head_width]`.
+  const uint8_t *CLIP_NONNULL value;
+  size_t value_stride;
+  size_t query_count;
+  /// At least 1 when there is a query, at most 65536.
+  size_t key_count;
+  /// At most 32768.
+  size_t head_width;
+  /// Codes of zero, 0 to 255.
+  int32_t query_zero;
+  int32_t key_zero;
+  int32_t value_zero;
+  /// Multiplies the products of codes: the scale of the scores times those of queries and keys.
+  float scale;
+  /// The values' scale.
+  float value_scale;
+  /// See `clip_f32_attention_arguments`.
+  bool causal;
+  size_t first_query;
+  /// `[query_count, head_width]`; must not overlap the inputs.
+  clip_output output;
+} clip_qu8_attention_arguments;
+
+/// Bytes of scratch that `qu8_attention` needs, the same for every kernel set.
+///
+/// Saturates at `PTRDIFF_MAX` when the count does not fit.
+size_t clip_qu8_attention_scratch_byte_count(size_t key_count, size_t head_width);
+
+/// Computes all rows of one head. `scratch` lies at a multiple of 4, best of 64.
+typedef void clip_qu8_attention_function(
+    const clip_qu8_attention_arguments *CLIP_NONNULL arguments, void *CLIP_NONNULL scratch);
 
 // MARK: Tokens
 
@@ -426,9 +574,39 @@ typedef void clip_f32_quantize_function(
     const float *CLIP_NONNULL input, size_t count, clip_quantization quantization,
     uint8_t *CLIP_NONNULL output);
 
+/// Quantizes `count` floats by a scale of their own, which it returns:
+/// `clamp(rint(x / scale) + zero_point, lowest, highest)` for the greatest magnitude divided by
+/// `highest - zero_point`, or 1 where all are zero. `inverse_scale` is not used; what is not a number
+/// has no magnitude and becomes `lowest`.
+typedef float clip_f32_quantize_row_function(
+    const float *CLIP_NONNULL input, size_t count, clip_quantization quantization,
+    uint8_t *CLIP_NONNULL output);
+
 /// `output[i] = float(codes[i]) * scale`.
 typedef void clip_qs8_dequantize_function(
     const int8_t *CLIP_NONNULL codes, size_t count, float scale, float *CLIP_NONNULL output);
+
+/// A row of codes of 2 to 8 bits.
+typedef struct clip_packed_row {
+  /// Blocks of 64 codes; of 8 bits, a byte each without blocks.
+  const void *CLIP_NONNULL codes;
+  /// 2 to 8.
+  size_t bits;
+  size_t count;
+  /// Codes that share a scale, 0 for all of them.
+  size_t group_size;
+  /// A scale for each group.
+  const void *CLIP_NONNULL scales;
+  clip_float_type scale_type;
+} clip_packed_row;
+
+/// `output[i] = float(code i) * its scale`.
+typedef void clip_qp_dequantize_function(
+    const clip_packed_row *CLIP_NONNULL row, float *CLIP_NONNULL output);
+
+/// Writes `count` stored floats as float32.
+typedef void clip_f32_widen_function(
+    const void *CLIP_NONNULL input, clip_float_type type, size_t count, float *CLIP_NONNULL output);
 
 /// `output[i] = float(code(input[i]) - zero_point) * scale`: floats after a round trip through codes.
 typedef void clip_f32_simulate_function(
@@ -484,6 +662,12 @@ typedef struct clip_kernel_set {
   clip_f32_merge_rows_function *CLIP_NONNULL f32_merge_rows;
   clip_f32_f32s_gemm_function *CLIP_NONNULL f32_f32s_gemm;
   clip_f32_transpose_function *CLIP_NONNULL f32_transpose;
+  clip_qu8_pw_gemm_function *CLIP_NONNULL qu8_pw_gemm;
+  clip_f32_pw_gemm_function *CLIP_NONNULL f32_pw_gemm;
+  clip_qp_dequantize_function *CLIP_NONNULL qp_dequantize;
+  clip_f32_widen_function *CLIP_NONNULL f32_widen;
+  clip_f32_quantize_row_function *CLIP_NONNULL f32_quantize_row;
+  clip_qu8_attention_function *CLIP_NONNULL qu8_attention;
 } clip_kernel_set;
 
 /// Number of kernel sets compiled for this architecture, at least 1.

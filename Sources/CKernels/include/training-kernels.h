@@ -4,11 +4,12 @@
 //
 // Null. A pointer that may be null says what null means.
 //
-// Bits. All sets give the same bits for `f32_activation_gradient`, `f32_column_sums`,
-// `f32_square_sum`, `f32_adamw` and `f32_average`: they never use a fused multiply-add, every
-// operation is rounded once (division and square root correctly), and every sum has an order of its
-// own. Sets differ in the order of float additions in `f32_masked_layer_norm`,
-// `f32_layer_norm_gradient` and `f32_attention_gradient` only.
+// Bits. All sets give the same bits for `f32_activation_gradient`, `f32_round_to_codes`,
+// `f32_clipping_gate`, `f32_clipping_sums`, `f32_column_sums`, `f32_square_sum`, `f32_adamw` and
+// `f32_average`: they never use a fused multiply-add, every operation is rounded once (division and
+// square root correctly), and every sum has an order of its own. Sets differ in the order of float
+// additions in `f32_masked_layer_norm`, `f32_layer_norm_gradient` and `f32_attention_gradient`
+// only.
 
 #ifndef CLIP_TRAINING_KERNELS_H
 #define CLIP_TRAINING_KERNELS_H
@@ -141,6 +142,56 @@ typedef void clip_f32_attention_gradient_function(
     const clip_f32_attention_gradient_arguments *CLIP_NONNULL arguments,
     float *CLIP_NONNULL scratch);
 
+// MARK: Quantization
+
+/// Two bounds: of integer codes, or of the values that they stand for.
+typedef struct clip_code_range {
+  /// At most `highest`.
+  float lowest;
+  float highest;
+} clip_code_range;
+
+/// `output[i] = rint(clamp(input[i] / scale, lowest, highest)) * scale`, rounding half to even;
+/// `output` may be `input`. The bounds are integers of at most 22 bits, the scale is not zero. What
+/// is not a number stays so.
+typedef void clip_f32_round_to_codes_function(
+    const float *CLIP_NONNULL input, size_t count, clip_code_range codes, float scale,
+    float *CLIP_NONNULL output);
+
+/// How gradients pass what was clipped.
+typedef enum clip_clipping_gate {
+  /// 1 within the bounds and 0 beyond.
+  CLIP_CLIPPING_GATE_PIECEWISE_LINEAR = 0,
+  /// 1 within the bounds and bound / input beyond.
+  CLIP_CLIPPING_GATE_MAGNITUDE_AWARE = 1,
+} clip_clipping_gate;
+
+/// `output[i] = upstream[i] * gate(input[i])`; `output` may be `upstream` or `input`.
+///
+/// The bounds are values, `lowest <= 0 <= highest`, and belong to the inside.
+typedef void clip_f32_clipping_gate_function(
+    const float *CLIP_NONNULL input, const float *CLIP_NONNULL upstream, size_t count,
+    clip_code_range bounds, clip_clipping_gate gate, float *CLIP_NONNULL output);
+
+/// What lies within two bounds and beyond them.
+typedef struct clip_clipping_sums {
+  /// The sum of the elements of at most `lowest`.
+  double below;
+  /// The sum of the elements of at least `highest`.
+  double above;
+  /// Elements between the bounds that are not zero.
+  int64_t inside_count;
+  int64_t below_count;
+  int64_t above_count;
+} clip_clipping_sums;
+
+/// Sorts `count` elements, less than 2^32, by two bounds and adds up what lies beyond.
+///
+/// Element `i` belongs to partial sum `i % 16`; partial sums are added in their order.
+typedef void clip_f32_clipping_sums_function(
+    const float *CLIP_NONNULL input, size_t count, clip_code_range bounds,
+    clip_clipping_sums *CLIP_NONNULL sums);
+
 // MARK: Optimization
 
 /// One step of Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101) in place.
@@ -206,6 +257,9 @@ typedef struct clip_training_kernel_set {
   clip_f32_average_function *CLIP_NONNULL f32_average;
   clip_f32_column_sums_function *CLIP_NONNULL f32_column_sums;
   clip_f32_square_sum_function *CLIP_NONNULL f32_square_sum;
+  clip_f32_round_to_codes_function *CLIP_NONNULL f32_round_to_codes;
+  clip_f32_clipping_gate_function *CLIP_NONNULL f32_clipping_gate;
+  clip_f32_clipping_sums_function *CLIP_NONNULL f32_clipping_sums;
 } clip_training_kernel_set;
 
 /// The training kernels of set `index`, in the order of `clip_kernel_sets_at`.

@@ -14,12 +14,15 @@ private struct ProductSplit {
   let panelParts: Int
 
   /// Cuts by panels first, since then each thread reads its own weights only.
-  init(rows: Int, columns: Int, threadCount: Int) {
+  ///
+  /// With `isScratched` there are no more parts than threads, since each has scratch of its own.
+  init(rows: Int, columns: Int, threadCount: Int, isScratched: Bool) {
     self.rows = rows
     panels = (columns + Layout.panelRowCount - 1) / Layout.panelRowCount
     panelParts = min(threadCount, (panels + ProductSplit.panelStep - 1) / ProductSplit.panelStep)
     let rowGroups = (rows + ProductSplit.rowStep - 1) / ProductSplit.rowStep
-    rowParts = min(max(1, rowGroups), (threadCount + panelParts - 1) / panelParts)
+    let most = isScratched ? threadCount : threadCount + panelParts - 1
+    rowParts = min(max(1, rowGroups), most / max(1, panelParts))
   }
 
   var taskCount: Int { rowParts * panelParts }
@@ -58,6 +61,18 @@ private struct FloatJob {
   let split: ProductSplit
 }
 
+private struct WidenedIntegerJob {
+  let frame: Frame
+  var arguments: clip_qu8_pw_gemm_arguments
+  let split: ProductSplit
+}
+
+private struct WidenedFloatJob {
+  let frame: Frame
+  var arguments: clip_f32_pw_gemm_arguments
+  let split: ProductSplit
+}
+
 private struct SparseJob {
   let kernels: UnsafePointer<clip_kernel_set>
   var transpose: clip_f32_transpose_arguments
@@ -71,7 +86,9 @@ extension Frame {
     let weight = tensors[op.weight]
     if weight.layout == .sparse { return runSparse(op, weight) }
     let split = ProductSplit(
-      rows: rowCount(op.input), columns: weight.rows, threadCount: threadCount)
+      rows: rowCount(op.input), columns: weight.rows, threadCount: threadCount,
+      isScratched: weight.isWidened)
+    if weight.isWidened { return runWidened(op, weight, split) }
     if buffers[op.input].quantization != nil {
       runInteger(op, weight, split)
     } else if weight.storedType == .int8 {
@@ -94,6 +111,12 @@ extension Frame {
       residual_stride: op.residual.map { floatStride($0) } ?? 0, output: output(op.output))
   }
 
+  private func rowScale(_ op: Linear) -> UnsafePointer<Float>? {
+    op.rowScale.map { UnsafePointer(floatRow($0, 0)) }
+  }
+
+  private func rowScaleStride(_ op: Linear) -> Int { op.rowScale.map { floatStride($0) } ?? 0 }
+
   private func runInteger(_ op: Linear, _ weight: TensorRecord, _ split: ProductSplit) {
     guard let scale = op.scale else { return }
     let arguments = clip_qu8_qs8w_gemm_arguments(
@@ -101,13 +124,53 @@ extension Frame {
       activations_stride: buffers[op.input].rowByteCount,
       weights: tensor(op.weight, as: Int8.self), output_count: weight.rows,
       input_count: weight.columns, scale: tensor(scale, as: Float.self),
-      correction: op.correction.map { tensor($0, as: Int32.self) }, epilogue: epilogue(op))
+      correction: op.correction.map { tensor($0, as: Int32.self) }, row_scale: rowScale(op),
+      row_scale_stride: rowScaleStride(op), epilogue: epilogue(op))
     let job = IntegerJob(kernels: kernels, arguments: arguments, split: split)
     runTasks(job, count: split.taskCount) { context, task in
       guard let job = context?.assumingMemoryBound(to: IntegerJob.self) else { return }
       let split = job.pointee.split
       job.pointee.kernels.pointee.qu8_qs8w_gemm(
         &job.pointee.arguments, split.rowRange(task), split.panelRange(task))
+    }
+  }
+
+  /// A product with weights that are widened in each thread's scratch.
+  private func runWidened(_ op: Linear, _ weight: TensorRecord, _ split: ProductSplit) {
+    let packed = clip_packed_weights(
+      panels: stored(op.weight), bits: weight.codeBitCount,
+      type: weight.storedType.kernelForm, group_size: weight.groupSize,
+      scales: op.scale.map { weight.groupSize == 0 ? tensorAddresses[$0] : stored($0) },
+      scale_type: op.scale.map { tensors[$0].storedType.kernelForm } ?? CLIP_FLOAT32)
+    guard let quantization = buffers[op.input].quantization else {
+      let arguments = clip_f32_pw_gemm_arguments(
+        activations: UnsafePointer(floatRow(op.input, 0)),
+        activations_stride: floatStride(op.input), weights: packed, output_count: weight.rows,
+        input_count: weight.columns, epilogue: epilogue(op))
+      let job = WidenedFloatJob(frame: self, arguments: arguments, split: split)
+      return runTasks(job, count: split.taskCount) { context, task in
+        guard let job = context?.assumingMemoryBound(to: WidenedFloatJob.self) else { return }
+        let (frame, split) = (job.pointee.frame, job.pointee.split)
+        frame.kernels.pointee.f32_pw_gemm(
+          &job.pointee.arguments, split.rowRange(task), split.panelRange(task),
+          frame.scratch + task * frame.scratchByteCount)
+      }
+    }
+    let hasGroups = weight.groupSize != 0
+    let arguments = clip_qu8_pw_gemm_arguments(
+      activations: UnsafePointer(codeRow(op.input, 0)),
+      activations_stride: buffers[op.input].rowByteCount, weights: packed,
+      output_count: weight.rows, input_count: weight.columns,
+      correction: op.correction.map { tensor($0, as: Int32.self) },
+      zero_point: Int32(quantization.zeroPoint), scale: hasGroups ? quantization.scale : 1,
+      row_scale: rowScale(op), row_scale_stride: rowScaleStride(op), epilogue: epilogue(op))
+    let job = WidenedIntegerJob(frame: self, arguments: arguments, split: split)
+    runTasks(job, count: split.taskCount) { context, task in
+      guard let job = context?.assumingMemoryBound(to: WidenedIntegerJob.self) else { return }
+      let (frame, split) = (job.pointee.frame, job.pointee.split)
+      frame.kernels.pointee.qu8_pw_gemm(
+        &job.pointee.arguments, split.rowRange(task), split.panelRange(task),
+        frame.scratch + task * frame.scratchByteCount)
     }
   }
 

@@ -58,22 +58,37 @@ extension Frame {
   func run(_ op: TokenEmbedding) {
     guard let ids else { return }
     let columns = buffers[op.output].columns
+    let table = tensors[op.table]
     let position = tensor(op.position, as: Float.self)
     for item in 0..<items {
       for place in 0..<(firstRows[item + 1] - firstRows[item]) {
         let id = Int(ids[item * idStride + place])
         let target = floatRow(op.output, firstRows[item] + place)
         var source = UnsafePointer(target)
-        if let scale = op.scale {
-          kernels.pointee.qs8_dequantize(
-            tensor(op.table, as: Int8.self) + id * columns, columns,
-            tensor(scale, as: Float.self)[id], target)
-        } else {
+        if table.storedType == .float32 {
           source = tensor(op.table, as: Float.self) + id * columns
+        } else {
+          decode(op, row: id, to: target)
         }
         kernels.pointee.f32_add(source, position + place * columns, columns, target)
       }
     }
+  }
+
+  /// Writes a row of a table that is stored in fewer bits as float32.
+  private func decode(_ op: TokenEmbedding, row: Int, to target: UnsafeMutablePointer<Float>) {
+    let table = tensors[op.table]
+    let bytes = stored(op.table) + row * (table.byteCount / table.rows)
+    guard let scale = op.scale else {
+      return kernels.pointee.f32_widen(
+        bytes, table.storedType.kernelForm, table.columns, target)
+    }
+    let scales = tensors[scale]
+    var packed = clip_packed_row(
+      codes: bytes, bits: table.codeBitCount, count: table.columns, group_size: table.groupSize,
+      scales: stored(scale) + row * table.groupCount * scales.storedType.byteCount,
+      scale_type: scales.storedType.kernelForm)
+    kernels.pointee.qp_dequantize(&packed, target)
   }
 
   /// Copies the row at each item's pooled position.

@@ -85,6 +85,9 @@ extension TensorFault: CustomStringConvertible {
     case .notFinite(let element): "element \(element) is infinite or no number"
     case .panelPadding(let offset): "expected zero padding at its byte \(offset)"
     case .pattern(let found): "pattern \(found) is none or not for its layout"
+    case .codeBits(let found): "expected codes of 2 to 7 bits, found \(found)"
+    case .groupSize(let found):
+      "expected groups of a multiple of 4 below its columns, found \(found)"
     case .sparseValueCount(let expected, let found):
       "expected bits for its \(expected) values, found \(found)"
     case .sparseChoice(let row): "row \(row) has a choice of columns that its pattern has not"

@@ -93,8 +93,8 @@ public struct ModelWriter: Sendable {
       defer { offset += aligned(tensor.bytes.count) }
       return TensorRecord(
         storedType: tensor.storedType, layout: tensor.layout, rows: tensor.rows,
-        columns: tensor.columns, pattern: tensor.pattern, offset: offset,
-        byteCount: tensor.bytes.count)
+        columns: tensor.columns, pattern: tensor.pattern, codeBitCount: tensor.codeBitCount,
+        groupSize: tensor.groupSize, offset: offset, byteCount: tensor.bytes.count)
     }
   }
 
@@ -133,11 +133,12 @@ public struct ModelWriter: Sendable {
     for record in records {
       bytes.append(record.storedType.rawValue)
       bytes.append(record.layout.rawValue)
+      let bits = record.storedType == .codes ? UInt16(record.codeBitCount) : 0
       bytes.append(
-        record.pattern.map { UInt16($0.keptCount) | UInt16($0.groupCount) << 8 } ?? UInt16(0))
+        record.pattern.map { UInt16($0.keptCount) | UInt16($0.groupCount) << 8 } ?? bits)
       bytes.append(UInt32(record.rows))
       bytes.append(UInt32(record.columns))
-      bytes.append(UInt32(0))
+      bytes.append(UInt32(record.groupSize))
       bytes.append(UInt64(record.offset))
       bytes.append(UInt64(record.byteCount))
     }
@@ -221,8 +222,10 @@ public struct ModelWriter: Sendable {
 
   /// The oldest minor version that has what the file uses.
   private var minorVersion: UInt16 {
-    let codes = programs.compactMap { $0 }.flatMap(\.instructions).map(\.opCode.minorVersion)
-    return (codes + tensors.map(\.layout.minorVersion)).max() ?? 0
+    let programs = programs.compactMap { $0 }
+    let codes = programs.flatMap(\.instructions).map(\.opCode.minorVersion)
+    let buffers = programs.flatMap(\.buffers).map(\.minorVersion)
+    return (codes + buffers + tensors.map(\.minorVersion)).max() ?? 0
   }
 
   private func headerBytes(fileByteCount: Int, sectionCount: Int) -> [UInt8] {
@@ -285,7 +288,7 @@ extension Program {
       bytes.append(buffer.quantization?.inverseScale.bitPattern ?? 0)
       bytes.append(buffer.quantization?.zeroPoint ?? 0)
       bytes.append(buffer.quantization?.lowest ?? 0)
-      bytes.append(UInt16(0))
+      bytes.append(UInt16(255 - (buffer.quantization?.highest ?? 255)))
     }
     for instruction in instructions {
       for word in instruction.words { bytes.append(word) }

@@ -10,17 +10,31 @@ public struct StoredTensor: Equatable, Sendable {
   public let columns: Int
   /// Which columns are stored, with ``TensorLayout/pattern``.
   public let pattern: SparsityPattern?
+  /// Bits of a code, 8 with ``StoredType/int8``, 0 where elements are no codes.
+  public let codeBitCount: Int
+  /// Columns that share a scale, 0 where a row has one or needs none.
+  public let groupSize: Int
   /// The bytes, `TensorRecord.byteCount(of:_:rows:columns:)` of them in a dense tensor.
   public let bytes: [UInt8]
+
+  /// The minor version of the format that has its kind first.
+  var minorVersion: UInt16 {
+    max(layout.minorVersion, storedType.minorVersion, groupSize == 0 ? 0 : 2)
+  }
 
   /// Takes bytes that are laid out already.
   ///
   /// - Precondition: there are as many bytes as type, layout and shape ask for.
   public init(
-    storedType: StoredType, layout: TensorLayout, rows: Int, columns: Int, bytes: [UInt8]
+    storedType: StoredType, layout: TensorLayout, rows: Int, columns: Int,
+    codeBitCount: Int? = nil, groupSize: Int = 0, bytes: [UInt8]
   ) {
+    self.codeBitCount = codeBitCount ?? (storedType == .int8 ? 8 : 0)
+    self.groupSize = groupSize
     precondition(
-      TensorRecord.byteCount(of: storedType, layout, rows: rows, columns: columns) == bytes.count,
+      TensorRecord.byteCount(
+        of: storedType, layout, rows: rows, columns: columns, codeBitCount: self.codeBitCount)
+        == bytes.count,
       "a tensor has as many bytes as its type, layout and shape ask for")
     self.storedType = storedType
     self.layout = layout
@@ -40,6 +54,8 @@ public struct StoredTensor: Equatable, Sendable {
     self.rows = rows
     self.columns = columns
     self.pattern = pattern
+    codeBitCount = type == .int8 ? 8 : 0
+    groupSize = 0
     self.bytes = bytes
   }
 

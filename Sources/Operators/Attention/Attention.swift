@@ -18,24 +18,33 @@ package struct Attention: Op {
   package let scale: Float
   /// Whether a token sees only itself and what stands before it.
   package let isCausal: Bool
+  /// Whether probabilities are rounded to codes of 8 bits, `rint(255 p) / 255`, as where both
+  /// products are computed in integers.
+  package let quantizesProbabilities: Bool
 
   /// Makes the operation.
-  package init(headWidth: Int, scale: Float, isCausal: Bool) {
+  package init(
+    headWidth: Int, scale: Float, isCausal: Bool, quantizesProbabilities: Bool = false
+  ) {
     self.headWidth = headWidth
     self.scale = scale
     self.isCausal = isCausal
+    self.quantizesProbabilities = quantizesProbabilities
   }
 
   package init(attributes: inout Attributes) throws(GraphError) {
     headWidth = try attributes.integer("head_width", in: 1...65_536)
     scale = try attributes.real("scale")
     isCausal = try attributes.flag("causal")
+    quantizesProbabilities =
+      attributes.has("quantizes_probabilities")
+      ? try attributes.flag("quantizes_probabilities") : false
   }
 
   package var attributes: [(name: String, value: AttributeValue)] {
     [
       ("head_width", .integer(headWidth)), ("scale", .real(scale)), ("causal", .flag(isCausal)),
-    ]
+    ] + (quantizesProbabilities ? [("quantizes_probabilities", .flag(true))] : [])
   }
 
   package func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
@@ -76,6 +85,12 @@ package struct Attention: Op {
           for column in 0..<seen {
             weights[column] = Element.exp(weights[column] - largest)
             sum += weights[column]
+          }
+          if quantizesProbabilities {
+            for column in 0..<seen {
+              weights[column] = (weights[column] / sum * 255).rounded(.toNearestOrEven)
+            }
+            sum = 255
           }
           for d in 0..<headWidth {
             var mixed: Element = 0
@@ -125,7 +140,8 @@ extension Attention: AcceleratedOp {
             value: v + base, value_stride: width, query_count: tokens, key_count: tokens,
             head_width: headWidth, scale: scale, causal: isCausal, first_query: 0,
             output: Kernels.floats(y + base, stride: width),
-            key_sizes: keySizes?.baseAddress.map { $0 + index / heads * tokens })
+            key_sizes: keySizes?.baseAddress.map { $0 + index / heads * tokens },
+            quantizes_probabilities: quantizesProbabilities)
           kernel(&head, scratch)
         }
       }

@@ -65,8 +65,24 @@ package struct SequentialWalk {
     package init() {}
   }
 
+  /// What of the inputs is gathered for the layers.
+  package struct Gathering: Sendable {
+    /// Whether moments are; without, the statistics hold nothing.
+    package var moments = true
+    /// So many rows of each input at most.
+    package var rowCount = 0
+    /// The seed for the choice of rows.
+    package var seed: UInt64 = 0
+
+    /// Moments alone.
+    package init() {}
+  }
+
   /// Computes what becomes of a layer; nil when it stays.
   package typealias Visitor = (CalibratedLayer) throws(PassError) -> LayerChange?
+
+  /// Computes what becomes of the layers that read one value.
+  package typealias GroupVisitor = (LayerGroup) throws(PassError) -> GroupChange
 
   /// The pass in whose name errors and progress speak.
   package let pass: String
@@ -86,16 +102,40 @@ package struct SequentialWalk {
   package func run(
     on graph: Graph, weights: [Value], in context: borrowing PassContext, _ visitor: Visitor
   ) throws(PassError) -> Graph {
-    guard let source = context.calibration else { throw .needsData(pass: pass) }
-    let form: Graph
-    do { form = options.selectsTokensEarly ? try graph.selectingEarly() : graph } catch {
-      throw .graph(pass: pass, error)
+    try run(on: graph, original: nil, weights: weights, gathering: Gathering(), in: context) {
+      group throws(PassError) in
+      var changes: [LayerChange?] = []
+      for layer in group.layers { changes.append(try visitor(layer)) }
+      return GroupChange(layers: changes)
     }
+  }
+
+  /// The graph with what `visitor` makes of the layers of `weights`, a group that reads the same
+  /// value after the other, in the order of the graph.
+  ///
+  /// - Parameters:
+  ///   - graph: what changes; it may round activations by ``FakeQuantize``.
+  ///   - original: what layers are compared with where the options or rows ask for that: the same
+  ///     model but for the roundings and its weights; nil for `graph` itself.
+  ///   - weights: the weights of the layers, of `graph`.
+  ///   - gathering: what the visitor needs of the inputs.
+  ///   - context: lends calibration data and threads.
+  ///   - visitor: what becomes of a group.
+  /// - Returns: The changed graph.
+  /// - Throws: ``PassError`` when a weight is not that of one linear layer, data are missing, a run
+  ///   fails or an input is not finite.
+  package func run(
+    on graph: Graph, original: Graph?, weights: [Value], gathering: Gathering,
+    in context: borrowing PassContext, groups visitor: GroupVisitor
+  ) throws(PassError) -> Graph {
+    guard let source = context.calibration else { throw .needsData(pass: pass) }
+    let form = try running(graph)
     let names = Set(weights.map { graph.name(of: $0) })
     let layers = try form.linearLayers(
       of: form.parameterValues.filter { names.contains(form.name(of: $0)) }, pass: pass)
     let run = WalkRun(
-      pass: pass, options: options, result: graph, form: form, total: layers.count,
+      pass: pass, options: options, gathering: gathering, result: graph, form: form,
+      original: try original.map(running), total: layers.count,
       threadCount: context.threadCount, report: context.report)
     var streams = try run.streams(of: layers)
     try run.start(&streams, from: source)
@@ -104,7 +144,36 @@ package struct SequentialWalk {
       streams[index].batches = []
       streams[index].originals = []
     }
-    return run.result
+    do { return try run.result.changing(codes: run.codes) } catch {
+      throw .graph(pass: pass, error)
+    }
+  }
+
+  /// The form of `graph` that runs.
+  private func running(_ graph: Graph) throws(PassError) -> Graph {
+    do { return options.selectsTokensEarly ? try graph.selectingEarly() : graph } catch {
+      throw .graph(pass: pass, error)
+    }
+  }
+}
+
+extension Graph {
+  /// The graph whose roundings of activations, by the name of what they make, have the codes given.
+  func changing(
+    codes: [String: ActivationQuantization]
+  ) throws(GraphError) -> Graph {
+    guard nodes.contains(where: { codes[$0.name] != nil && $0.op is FakeQuantize }) else {
+      return self
+    }
+    return try rewritten { node, rewriter throws(GraphError) in
+      guard let parameters = codes[node.name], node.op is FakeQuantize else {
+        return try rewriter.copy(node)
+      }
+      let image = try rewriter.result.addNode(
+        node.name, FakeQuantize(parameters: parameters),
+        [try rewriter.image(of: node.inputs[0])])[0]
+      rewriter.setImage(of: node.outputs[0], to: image)
+    }
   }
 }
 

@@ -7,31 +7,42 @@ import TensorCore
 final class WalkRun {
   private let pass: String
   private let options: SequentialWalk.Options
+  private let gathering: SequentialWalk.Gathering
   /// The caller's graph with the changes so far.
   private(set) var result: Graph
   /// The form that runs, with the changes so far where the walk is sequential.
   private var form: Graph
+  /// What layers are compared with, with values of the names that ``form`` has.
   private let original: Graph
+  private let hasOriginal: Bool
+  /// The roundings of activations that change, by the name of what they make.
+  private(set) var codes: [String: ActivationQuantization] = [:]
   private let threadCount: Int
   private let report: (PassEvent) -> Void
   private let total: Int
   private var done = 0
 
   init(
-    pass: String, options: SequentialWalk.Options, result: Graph, form: Graph, total: Int,
-    threadCount: Int, report: @escaping (PassEvent) -> Void
+    pass: String, options: SequentialWalk.Options, gathering: SequentialWalk.Gathering,
+    result: Graph, form: Graph, original: Graph?, total: Int, threadCount: Int,
+    report: @escaping (PassEvent) -> Void
   ) {
     self.pass = pass
     self.options = options
+    self.gathering = gathering
     self.result = result
     self.form = form
-    original = form
+    self.original = original ?? form
+    hasOriginal = original != nil
     self.total = total
     self.threadCount = threadCount
     self.report = report
   }
 
-  private var followsOriginal: Bool { options.followsOriginal && options.isSequential }
+  /// Whether the original values are kept beside those of the changed form.
+  private var followsOriginal: Bool {
+    options.isSequential && (options.followsOriginal || gathering.rowCount > 0)
+  }
 
   /// A stream for each output that needs some of `layers`.
   func streams(of layers: [LinearLayer]) throws(PassError) -> [CalibrationStream] {
@@ -47,6 +58,8 @@ final class WalkRun {
       var first = 0
       for cut in form.bottlenecks(before: output) + [output] {
         guard case .node(let place) = form.origin(of: cut) else { continue }
+        // A rounding stays with the layers that read it, and the original has none.
+        guard cut == output || rounding(making: cut) == nil else { continue }
         let inside = own.filter { $0.node >= first && $0.node <= place }
         if !inside.isEmpty { parts.append(.init(start: start, layers: inside)) }
         start = cut
@@ -65,14 +78,25 @@ final class WalkRun {
     _ streams: inout [CalibrationStream], from source: any BatchSource
   ) throws(PassError) {
     let heads = try streams.map { stream throws(PassError) in
-      try Head(stream, form, threadCount, pass)
+      try WalkHead(stream.output, start: stream.parts.first?.start, of: form, threadCount, pass)
     }
+    let originalHeads =
+      followsOriginal && hasOriginal
+      ? try streams.map { stream throws(PassError) in
+        try WalkHead(
+          try originalValue(stream.output), start: try stream.parts.first?.start.map(originalValue),
+          of: original, threadCount, pass)
+      } : []
     var batches = [[[String: Tensor]]](repeating: [], count: streams.count)
+    var originals = batches
     var count = 0
     do {
       try source.forEachBatch { batch in
         for (index, head) in heads.enumerated() where head.isFed(by: batch) {
           batches[index].append(try head.state(of: batch))
+          if !originalHeads.isEmpty {
+            originals[index].append(try originalHeads[index].state(of: batch))
+          }
         }
         count += 1
         report(.progress(stage: "calibration", done: count, total: 0))
@@ -90,13 +114,15 @@ final class WalkRun {
             + heads[index].inputNames.sorted().joined(separator: ", "))
       }
       streams[index].batches = batches[index]
-      if followsOriginal { streams[index].originals = batches[index] }
+      if followsOriginal {
+        streams[index].originals = originalHeads.isEmpty ? batches[index] : originals[index]
+      }
     }
   }
 
   /// Visits the layers of all parts of `stream`, whose batches stand at the first.
   func go(
-    through stream: inout CalibrationStream, _ visitor: SequentialWalk.Visitor
+    through stream: inout CalibrationStream, _ visitor: SequentialWalk.GroupVisitor
   ) throws(PassError) {
     for (index, part) in stream.parts.enumerated() {
       var groups: [(input: Value, layers: [LinearLayer])] = []
@@ -110,10 +136,10 @@ final class WalkRun {
       let rounds =
         options.refreshesWithinBlock && options.isSequential ? groups.map { [$0] } : [groups]
       for round in rounds {
-        let statistics = try collect(round.map(\.input), from: part.start, stream)
+        let gathered = try collect(round.map(\.input), from: part.start, stream)
         for group in round {
-          guard let moments = statistics[group.input] else { continue }
-          for layer in group.layers { try visit(layer, moments, visitor) }
+          guard let own = gathered[group.input] else { continue }
+          try visit(group.layers, own, visitor)
         }
       }
       guard index + 1 < stream.parts.count, let next = stream.parts[index + 1].start else {
@@ -121,26 +147,49 @@ final class WalkRun {
       }
       stream.batches = try advance(stream.batches, form, from: part.start, to: next)
       if followsOriginal {
-        stream.originals = try advance(stream.originals, original, from: part.start, to: next)
+        stream.originals = try advance(
+          stream.originals, original, from: try part.start.map(originalValue),
+          to: try originalValue(next))
       }
     }
   }
 
   private func visit(
-    _ layer: LinearLayer, _ statistics: InputStatistics, _ visitor: SequentialWalk.Visitor
+    _ layers: [LinearLayer], _ gathered: Gathered, _ visitor: SequentialWalk.GroupVisitor
   ) throws(PassError) {
-    let weightName = form.name(of: layer.weight)
-    guard let weight = result.parameter(named: weightName) else { return }
-    let bias = layer.bias.flatMap { result.parameter(named: form.name(of: $0)) }
-    let calibrated = CalibratedLayer(
-      name: layer.name, weightName: weightName, weight: weight, bias: bias,
-      statistics: statistics)
-    if let change = try visitor(calibrated) {
-      try set(weightName, change.weight)
+    var group: [CalibratedLayer] = []
+    for layer in layers {
+      let weightName = form.name(of: layer.weight)
+      guard let weight = result.parameter(named: weightName) else { continue }
+      group.append(
+        CalibratedLayer(
+          name: layer.name, weightName: weightName, weight: weight,
+          bias: layer.bias.flatMap { result.parameter(named: form.name(of: $0)) },
+          statistics: gathered.statistics))
+    }
+    guard let first = layers.first, group.count == layers.count else { return }
+    let input = form.name(of: first.input)
+    let rounding = rounding(making: first.input)
+    let change = try visitor(
+      LayerGroup(
+        layers: group, input: input, codes: rounding.map { codes[input] ?? $0.codes },
+        rows: gathered.rows))
+    for (layer, change) in zip(layers, change.layers) {
+      guard let change else { continue }
+      try set(form.name(of: layer.weight), change.weight)
       if let bias = change.bias, let value = layer.bias { try set(form.name(of: value), bias) }
     }
-    done += 1
+    if let changed = change.codes, rounding != nil { codes[input] = changed }
+    done += layers.count
     report(.progress(stage: "layers", done: done, total: total))
+  }
+
+  /// The codes of the rounding that makes `value`, and what it rounds; nil where none does.
+  private func rounding(making value: Value) -> (codes: ActivationQuantization, input: Value)? {
+    guard case .node(let place) = form.origin(of: value),
+      let op = form.nodes[place].op as? FakeQuantize
+    else { return nil }
+    return (op.parameters, form.nodes[place].inputs[0])
   }
 
   private func set(_ name: String, _ parameter: Parameter) throws(PassError) {
@@ -154,44 +203,85 @@ final class WalkRun {
     }
   }
 
-  /// The moments of `values` over all batches of `stream`, which stand at `start`.
+  /// What is known of one value over all batches.
+  private struct Gathered {
+    let statistics: InputStatistics
+    let rows: InputRows?
+  }
+
+  /// What is asked for of `values` over all batches of `stream`, which stand at `start`.
   private func collect(
     _ values: [Value], from start: Value?, _ stream: CalibrationStream
-  ) throws(PassError) -> [Value: InputStatistics] {
-    var statistics: [Value: InputStatistics] = [:]
+  ) throws(PassError) -> [Value: Gathered] {
+    var gathered: [Value: Gathered] = [:]
+    // Rows are those before a rounding, moments those behind it.
+    var momentPlaces: [String: Value] = [:]
+    var rowPlaces: [String: [Value]] = [:]
     for value in values {
       let width = form.tensorType(of: value).extents.last?.fixedCount ?? 0
-      statistics[value] = InputStatistics(width: width)
+      gathered[value] = Gathered(
+        statistics: InputStatistics(width: gathering.moments ? width : 0),
+        rows: gathering.rowCount > 0
+          ? InputRows(width: width, capacity: gathering.rowCount, seed: gathering.seed) : nil)
+      if gathering.moments { momentPlaces[form.name(of: value)] = value }
+      if gathering.rowCount > 0 {
+        rowPlaces[form.name(of: unrounded(value)), default: []] += [value]
+      }
     }
-    let current = try executor(form, values, from: start)
-    let before = followsOriginal ? try executor(original, values, from: start) : nil
-    var sources: [Value: Value] = [:]
-    for value in values {
-      if let image = current.graph.value(named: form.name(of: value)) { sources[image] = value }
-    }
+    let plain = form.distinct(values.map(unrounded))
+    let current = try executor(form, form.distinct(values + plain), from: start)
+    let before =
+      followsOriginal
+      ? try executor(
+        original, try plain.map(originalValue), from: try start.map(originalValue)) : nil
+    let names = Set(momentPlaces.keys).union(rowPlaces.keys)
+    let images = Set(names.compactMap { current.graph.value(named: $0) })
     do {
       for (index, batch) in stream.batches.enumerated() {
         let originals = try before?.run(stream.originals[index])
-        _ = try current.run(batch, observing: Set(sources.keys)) { image, elements in
-          guard let value = sources[image], let moments = statistics[value] else { return }
-          if let original = originals?[self.form.name(of: value)] {
-            original.withElements(of: Float.self) {
+        _ = try current.run(batch, observing: images) { image, elements in
+          let name = current.graph.name(of: image)
+          if let value = momentPlaces[name], let moments = gathered[value]?.statistics {
+            let plain = self.form.name(of: self.unrounded(value))
+            let original = self.options.followsOriginal ? originals?[plain] : nil
+            Self.lend(original) {
               moments.add(elements, original: $0, threadCount: self.threadCount)
             }
-          } else {
-            moments.add(elements, threadCount: self.threadCount)
+          }
+          for value in rowPlaces[name] ?? [] {
+            Self.lend(originals?[name]) {
+              gathered[value]?.rows?.add(elements, original: $0 ?? elements)
+            }
           }
         }
       }
     } catch {
       throw .calibration(error)
     }
-    for (value, moments) in statistics where !moments.isFinite {
+    for (value, own) in gathered where !own.statistics.isFinite || own.rows?.isFinite == false {
       throw .parameter(
         name: form.name(of: value),
         "takes infinite values or none at all on the calibration data")
     }
-    return statistics
+    return gathered
+  }
+
+  /// Calls `body` with the elements of `tensor`, nil where there is none.
+  private static func lend(_ tensor: Tensor?, _ body: (UnsafeBufferPointer<Float>?) -> Void) {
+    guard let tensor else { return body(nil) }
+    tensor.withElements(of: Float.self) { body($0) }
+  }
+
+  /// What a rounding that makes `value` rounds; `value` itself where none does.
+  private func unrounded(_ value: Value) -> Value { rounding(making: value)?.input ?? value }
+
+  /// What the original has in place of `value`.
+  private func originalValue(_ value: Value) throws(PassError) -> Value {
+    let name = form.name(of: unrounded(value))
+    guard let found = original.value(named: name) else {
+      throw .unsuitable(pass: pass, "the model that layers are compared with lacks \(name)")
+    }
+    return found
   }
 
   /// Takes every batch on from the cut `start` to the cut `next` of `graph`.
@@ -216,7 +306,8 @@ final class WalkRun {
     do {
       let part: Graph
       do {
-        part = try graph.segment(computing: values, from: start.map { [$0] } ?? [])
+        part = try graph.segment(computing: values, from: start.map { [$0] } ?? []).changing(
+          codes: options.isSequential ? codes : [:])
       } catch {
         throw PassError.graph(pass: pass, error)
       }
@@ -229,44 +320,13 @@ final class WalkRun {
   }
 }
 
-/// Brings batches from the inputs of the graph to a tower's first cut.
-private struct Head {
-  /// The inputs that the tower needs.
-  let inputNames: Set<String>
-  private let later: Set<String>
-  private let executor: Executor?
-
-  init(
-    _ stream: CalibrationStream, _ form: Graph, _ threadCount: Int, _ pass: String
-  ) throws(PassError) {
-    do {
-      let whole = try form.segment(computing: [stream.output], from: [])
-      inputNames = Set(whole.inputs.map { whole.name(of: $0) })
-      guard let start = stream.parts.first?.start else {
-        later = inputNames
-        executor = nil
-        return
-      }
-      let rest = try form.segment(computing: [stream.output], from: [start])
-      later = Set(rest.inputs.map { rest.name(of: $0) }).intersection(inputNames)
-      executor = try Executor(
-        try form.segment(computing: [start], from: []), threadCount: threadCount)
-    } catch let error as GraphError {
-      throw .graph(pass: pass, error)
-    } catch {
-      throw .calibration(error)
-    }
-  }
-
-  func isFed(by batch: Batch) -> Bool { inputNames.allSatisfy { batch.inputs[$0] != nil } }
-
-  func state(of batch: Batch) throws -> [String: Tensor] {
-    let made = try executor?.run(batch.inputs) ?? [:]
-    return batch.inputs.filter { later.contains($0.key) }.merging(made) { $1 }
-  }
-}
-
 extension Graph {
+  /// `values` without those that occur before.
+  fileprivate func distinct(_ values: [Value]) -> [Value] {
+    var seen = Set<Value>()
+    return values.filter { seen.insert($0).inserted }
+  }
+
   /// The values that `output` needs, itself included.
   func values(feeding output: Value) -> Set<Value> {
     var needed: Set<Value> = [output]

@@ -111,6 +111,37 @@ package struct ActivationHistogram: Equatable, Sendable {
     max(Int(Double(magnitude).exponent) + 1, -100)
   }
 
+  /// All there is to know, float64: the range's exponent, the counts of zeros and of what was not
+  /// finite, the smallest and the largest value, then the counts.
+  package var tensor: Tensor {
+    let head = [
+      Double(exponent ?? -1000), Double(zeroCount), Double(unusableCount), Double(minimum),
+      Double(maximum),
+    ]
+    return Tensor(shape: [head.count + counts.count], head + counts.map { Double($0) })
+  }
+
+  /// The histogram that gave ``tensor``; nil if none can have given it.
+  package init?(_ tensor: Tensor) {
+    guard tensor.dtype == .float64, tensor.count == 5 + 2 * Self.sideCount else { return nil }
+    let numbers = tensor.elements(of: Double.self)
+    let whole = numbers[1...2] + numbers[5...]
+    guard whole.allSatisfy({ $0 >= 0 && $0 <= 0x1p53 && $0 == $0.rounded() }),
+      whole.reduce(0, +) <= 0x1p53, !numbers[3].isNaN, !numbers[4].isNaN
+    else { return nil }
+    if numbers[0] != -1000 {
+      guard let exponent = Int(exactly: numbers[0]), (-100...129).contains(exponent) else {
+        return nil
+      }
+      self.exponent = exponent
+    }
+    zeroCount = Int(numbers[1])
+    unusableCount = Int(numbers[2])
+    minimum = Float(numbers[3])
+    maximum = Float(numbers[4])
+    counts = numbers[5...].map { Int($0) }
+  }
+
   private static func power(_ exponent: Int) -> Double {
     Double(sign: .plus, exponent: exponent, significand: 1)
   }

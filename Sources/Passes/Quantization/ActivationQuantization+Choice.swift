@@ -23,26 +23,28 @@ extension ActivationHistogram {
     return sum / Double(Swift.max(count, 1))
   }
 
-  /// The 8-bit codes for values distributed as the counted ones.
+  /// The codes for values distributed as the counted ones.
   ///
   /// - Parameters:
+  ///   - bitCount: bits of a code, 2 to 8.
   ///   - rule: how the range is chosen.
   ///   - percentile: for ``ClippingRule/percentile``, the share of the values' magnitudes, in
   ///     percent, that the range holds.
   /// - Returns: Of the grids that fit the rule, symmetric or affine, that of lowest error.
   package func quantization(
-    clipping rule: ClippingRule, percentile: Double = 99.99
+    bitCount: Int = 8, clipping rule: ClippingRule, percentile: Double = 99.99
   ) -> ActivationQuantization {
+    let codes = CodeRange(bitCount: bitCount)
     guard minimum <= maximum, width > 0 else {
-      return ActivationQuantization(scale: 1, zeroPoint: 0)
+      return codes.grid(step: 1, zeroPoint: 0)
     }
     let (low, high) = (Double(Swift.min(minimum, 0)), Double(Swift.max(maximum, 0)))
     switch rule {
-    case .max: return best(of: Self.grids(low, high))
+    case .max: return best(of: codes.grids(low, high))
     case .percentile:
       let bound = magnitude(percentile)
-      return best(of: Self.grids(Swift.max(low, -bound), Swift.min(high, bound)))
-    case .octav: return GridSearch(self).best()
+      return best(of: codes.grids(Swift.max(low, -bound), Swift.min(high, bound)))
+    case .octav: return GridSearch(self, codes).best()
     }
   }
 
@@ -68,22 +70,40 @@ extension ActivationHistogram {
     }
     return best
   }
+}
 
-  /// The symmetric and the affine grid that reach from `low` to `high`.
-  private static func grids(_ low: Double, _ high: Double) -> [ActivationQuantization] {
-    let step = floored((high - low) / 255)
-    let zero = UInt8(Swift.min(Swift.max((-low / Double(step)).rounded(), 0), 255))
-    var grids = [ActivationQuantization(scale: step, zeroPoint: zero)]
+/// The codes that an activation of some bits can have.
+struct CodeRange {
+  /// The highest code.
+  let highest: Int
+  /// The zero point of a symmetric grid, which leaves code 0 unused.
+  let middle: Int
+
+  init(bitCount: Int) {
+    highest = (1 << bitCount) - 1
+    middle = 1 << (bitCount - 1)
+  }
+
+  /// The grid of a step and a zero point.
+  func grid(step: Double, zeroPoint: Int, lowest: Int = 0) -> ActivationQuantization {
+    // Never so small that the inverse overflows.
+    ActivationQuantization(
+      scale: max(Float(step), 1e-12), zeroPoint: UInt8(zeroPoint), lowest: UInt8(lowest),
+      highest: UInt8(highest))
+  }
+
+  /// The affine and the symmetric grid that reach from `low` to `high`.
+  func grids(_ low: Double, _ high: Double) -> [ActivationQuantization] {
+    let step = max((high - low) / Double(highest), 1e-12)
+    let zero = min(max((-low / step).rounded(), 0), Double(highest))
+    var grids = [grid(step: step, zeroPoint: Int(zero))]
     if low < 0, high > 0 {
       grids.append(
-        ActivationQuantization(
-          scale: floored(Swift.max(-low, high) / 127), zeroPoint: 128, lowest: 1))
+        grid(
+          step: max(-low, high) / Double(highest - middle), zeroPoint: middle, lowest: 1))
     }
     return grids
   }
-
-  /// The step as stored: never so small that its inverse overflows.
-  static func floored(_ step: Double) -> Float { Swift.max(Float(step), 1e-12) }
 }
 
 /// Finds the affine grid of lowest squared error: OCTAV's objective with two clipped sides.
@@ -93,11 +113,13 @@ extension ActivationHistogram {
 /// the quantizer decides.
 private struct GridSearch {
   private let histogram: ActivationHistogram
+  private let codes: CodeRange
   private let width: Double
   private var cumulated: [(count: Double, sum: Double, square: Double)] = [(0, 0, 0)]
 
-  init(_ histogram: ActivationHistogram) {
+  init(_ histogram: ActivationHistogram, _ codes: CodeRange) {
     self.histogram = histogram
+    self.codes = codes
     width = histogram.width
     cumulated.reserveCapacity(histogram.counts.count + 1)
     for (index, count) in histogram.counts.enumerated() {
@@ -112,20 +134,20 @@ private struct GridSearch {
 
   func best() -> ActivationQuantization {
     var candidates: [(error: Double, zeroPoint: Int, lowest: Int, step: Double)] = []
-    for zeroPoint in 0...255 {
+    for zeroPoint in 0...codes.highest {
       let (error, step) = bestStep(zeroPoint: zeroPoint, lowest: 0)
       candidates.append((error, zeroPoint, 0, step))
     }
-    let (error, step) = bestStep(zeroPoint: 128, lowest: 1)
-    candidates.append((error, 128, 1, step))
+    let (error, step) = bestStep(zeroPoint: codes.middle, lowest: 1)
+    candidates.append((error, codes.middle, 1, step))
     candidates.sort { ($0.error, $0.zeroPoint, $0.lowest) < ($1.error, $1.zeroPoint, $1.lowest) }
     var grids: [ActivationQuantization] = []
     for candidate in candidates.prefix(6) {
       for percent in stride(from: 94, through: 106, by: 1) {
         grids.append(
-          ActivationQuantization(
-            scale: ActivationHistogram.floored(candidate.step * Double(percent) / 100),
-            zeroPoint: UInt8(candidate.zeroPoint), lowest: UInt8(candidate.lowest)))
+          codes.grid(
+            step: candidate.step * Double(percent) / 100, zeroPoint: candidate.zeroPoint,
+            lowest: candidate.lowest))
       }
     }
     return histogram.best(of: grids)
@@ -136,7 +158,7 @@ private struct GridSearch {
     let low = Double(min(histogram.minimum, 0))
     let high = Double(max(histogram.maximum, 0))
     let below = max(Double(zeroPoint - lowest), 0.5)
-    let above = max(Double(255 - zeroPoint), 0.5)
+    let above = max(Double(codes.highest - zeroPoint), 0.5)
     var (left, right) = (0.0, max(-low / below, high / above))
     let ratio = 0.618_033_988_749_894_8
     var (a, b) = (right - ratio * (right - left), left + ratio * (right - left))
@@ -159,7 +181,7 @@ private struct GridSearch {
   /// `step² / 12` for every value inside, the squared distance for every value outside.
   private func modelledError(_ step: Double, _ zeroPoint: Int, _ lowest: Int) -> Double {
     let bottom = Double(lowest - zeroPoint) * step
-    let top = Double(255 - zeroPoint) * step
+    let top = Double(codes.highest - zeroPoint) * step
     let (first, last) = (place(bottom), place(top))
     let (start, end, whole) = (cumulated[first], cumulated[last], cumulated[cumulated.count - 1])
     let inside = (end.count - start.count) * step * step / 12

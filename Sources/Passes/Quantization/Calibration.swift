@@ -3,18 +3,43 @@ import GraphIR
 import Operators
 import TensorCore
 
+/// What a value of a graph was like on calibration data.
+package struct ActivationStatistics: Equatable, Sendable {
+  /// How often values fell where.
+  package var histogram = ActivationHistogram()
+  /// Rows of the value, where those were asked for.
+  package var rows: RowSample?
+
+  /// Statistics of nothing yet; with rows of `width` channels unless that is nil.
+  package init(width: Int? = nil) { rows = width.map { RowSample(width: $0) } }
+}
+
 /// Statistics of a graph's values over calibration data.
 package enum Calibration {
-  /// A histogram of each of `points` over all batches of the context.
+  /// Statistics of each of `points` over all batches of the context, in one pass over them; with
+  /// sampled rows for those of `sampled`.
   ///
   /// A batch may lack inputs: it then counts for the values that its inputs reach.
   ///
   /// - Throws: ``PassError`` when a run fails or a value is not finite.
-  package static func histograms(
-    of points: Set<Value>, in graph: Graph, context: borrowing PassContext
-  ) throws(PassError) -> [Value: ActivationHistogram] {
+  package static func statistics(
+    of points: Set<Value>, sampling sampled: Set<Value> = [], in graph: Graph,
+    context: borrowing PassContext
+  ) throws(PassError) -> [Value: ActivationStatistics] {
     guard let source = context.calibration else { throw .needsData(pass: Quantize.name) }
-    let collector = Collector(graph, points, threadCount: context.threadCount)
+    let all = points.union(sampled)
+    let key = Self.key(all, sampled, in: graph)
+    do {
+      if let kept = try context.statistics?.tensors(for: key),
+        let known = Self.statistics(of: all, sampled, in: graph, from: kept)
+      {
+        return known
+      }
+    } catch {
+      throw .calibration(error)
+    }
+    let collector = Collector(
+      graph, all, sampled, threadCount: context.threadCount)
     let report = context.report
     do {
       try source.forEachBatch { batch in
@@ -29,7 +54,65 @@ package enum Calibration {
     guard collector.batchCount > 0 else {
       throw .unsuitable(pass: Quantize.name, "the calibration data hold no sample")
     }
-    return try collector.histograms()
+    let found = try collector.statistics()
+    do {
+      try context.statistics?.keep(Self.tensors(found, in: graph), for: key)
+    } catch {
+      throw .calibration(error)
+    }
+    return found
+  }
+
+  /// What tells these statistics from others of the same model and data.
+  private static func key(_ all: Set<Value>, _ sampled: Set<Value>, in graph: Graph) -> String {
+    func names(_ values: Set<Value>) -> String {
+      graph.values.filter(values.contains).map { graph.name(of: $0) }.joined(separator: " ")
+    }
+    return "activations \(names(all)); rows of \(names(sampled))"
+  }
+
+  private static func tensors(
+    _ statistics: [Value: ActivationStatistics], in graph: Graph
+  ) -> [String: Tensor] {
+    var tensors: [String: Tensor] = [:]
+    for (value, one) in statistics {
+      let name = graph.name(of: value)
+      tensors["\(name).histogram"] = one.histogram.tensor
+      guard let rows = one.rows else { continue }
+      tensors["\(name).rows"] = Tensor(shape: [rows.count, rows.width], rows.elements)
+      tensors["\(name).ranges"] = Tensor(
+        shape: [2, rows.width], rows.minima + rows.maxima)
+    }
+    return tensors
+  }
+
+  /// The statistics in `tensors`; nil unless all are there and make sense.
+  private static func statistics(
+    of all: Set<Value>, _ sampled: Set<Value>, in graph: Graph, from tensors: [String: Tensor]
+  ) -> [Value: ActivationStatistics]? {
+    var result: [Value: ActivationStatistics] = [:]
+    for value in all {
+      let name = graph.name(of: value)
+      // No calibration input may have reached it.
+      guard let stored = tensors["\(name).histogram"] else { continue }
+      guard let histogram = ActivationHistogram(stored) else { return nil }
+      var one = ActivationStatistics()
+      one.histogram = histogram
+      if sampled.contains(value) {
+        guard let rows = tensors["\(name).rows"], let ranges = tensors["\(name).ranges"],
+          rows.dtype == .float32, ranges.dtype == .float32, rows.shape.count == 2,
+          rows.shape[1] > 0, ranges.shape == [2, rows.shape[1]]
+        else { return nil }
+        let ends = ranges.elements(of: Float.self)
+        let elements = rows.elements(of: Float.self)
+        guard (ends + elements).allSatisfy(\.isFinite) else { return nil }
+        one.rows = RowSample(
+          elements: elements, minima: Array(ends[..<rows.shape[1]]),
+          maxima: Array(ends[rows.shape[1]...]))
+      }
+      result[value] = one
+    }
+    return result
   }
 }
 
@@ -37,14 +120,17 @@ package enum Calibration {
 private final class Collector {
   private let graph: Graph
   private let points: Set<Value>
+  private let sampled: Set<Value>
   private let threadCount: Int
   private(set) var batchCount = 0
   private var parts: [Value: [ActivationHistogram]] = [:]
+  private var samples: [Value: RowSample] = [:]
   private var executors: [[String]: Executor] = [:]
 
-  init(_ graph: Graph, _ points: Set<Value>, threadCount: Int) {
+  init(_ graph: Graph, _ points: Set<Value>, _ sampled: Set<Value>, threadCount: Int) {
     self.graph = graph
     self.points = points
+    self.sampled = sampled
     self.threadCount = max(1, threadCount)
   }
 
@@ -69,7 +155,9 @@ private final class Collector {
     }
     let inputs = batch.inputs.filter { executor.graph.value(named: $0.key) != nil }
     _ = try executor.run(inputs, observing: Set(originals.keys)) { value, elements in
-      if let point = originals[value] { self.count(elements, at: point) }
+      guard let point = originals[value] else { return }
+      self.count(elements, at: point)
+      if self.sampled.contains(point) { self.sample(elements, at: point) }
     }
     batchCount += 1
   }
@@ -100,18 +188,26 @@ private final class Collector {
     parts[point] = histograms
   }
 
-  func histograms() throws(PassError) -> [Value: ActivationHistogram] {
-    var merged: [Value: ActivationHistogram] = [:]
+  private func sample(_ elements: UnsafeBufferPointer<Float>, at point: Value) {
+    let width = graph.tensorType(of: point).extents.last?.fixedCount ?? 1
+    var sample = samples.removeValue(forKey: point) ?? RowSample(width: width)
+    sample.add(elements)
+    samples[point] = sample
+  }
+
+  func statistics() throws(PassError) -> [Value: ActivationStatistics] {
+    var result: [Value: ActivationStatistics] = [:]
     for (point, histograms) in parts {
-      var whole = ActivationHistogram()
-      for part in histograms { whole.merge(part) }
-      guard whole.unusableCount == 0 else {
+      var statistics = ActivationStatistics()
+      for part in histograms { statistics.histogram.merge(part) }
+      guard statistics.histogram.unusableCount == 0 else {
         throw .parameter(
           name: graph.name(of: point),
           "takes infinite values or none at all on the calibration data")
       }
-      merged[point] = whole
+      statistics.rows = samples[point]
+      result[point] = statistics
     }
-    return merged
+    return result
   }
 }

@@ -2,46 +2,73 @@ import GraphIR
 import Operators
 import TensorCore
 
-/// Turns weights into integer codes and, on request, activations into calibrated 8-bit codes.
+/// Turns weights into integer codes and, on request, activations into codes of calibrated ranges.
 ///
-/// Weights that meet an activation get a scale for each output channel, tables that are looked up
-/// get one for each row. Biases, normalization parameters, class and position embeddings and the
-/// logit scale stay as they are. Every distinct activation that a quantized weight meets passes
-/// through one ``FakeQuantize`` whose range comes from streamed histograms of the calibration data.
+/// Weights that meet an activation get a scale for each output channel or group of weights, tables
+/// that are looked up for each row or group. Biases, normalization parameters, class and position
+/// embeddings and the logit scale stay as they are. Every distinct activation that a quantized
+/// weight meets passes through one node that rounds it. Calibration data are run through the float
+/// model once: what scales are moved between layers, what ranges are chosen and what is reported
+/// all come of that run.
 ///
 /// - Source: Sakr et al., ICML 2022, arXiv:2206.06501, for the default choice of ranges.
 package struct Quantize: Pass {
   package static let name = "quantize"
 
-  /// The element types that weights can get.
-  package enum WeightFormat: String, Codable, Sendable, CaseIterable {
-    case int8
-    case float32
-  }
-
-  /// The element types that activations can get.
-  package enum ActivationFormat: String, Codable, Sendable, CaseIterable {
-    case int8
-    case float32
-  }
-
   /// The user's choices.
   package struct Options: Codable, Sendable {
     /// What weights become.
-    package var weights = WeightFormat.int8
-    /// What activations become; anything but float32 needs calibration data.
-    package var activations = ActivationFormat.float32
+    package var weights = NumberFormat.int8
+    /// What the weights of the first layer and of the projections become; nil for 8 bits where
+    /// ``weights`` has fewer.
+    package var outerWeights: NumberFormat?
+    /// What tables that are looked up become; nil for what ``weights`` become, of at least 4 bits.
+    package var tables: NumberFormat?
+    /// Bits of the weights named, before all else.
+    package var bitCounts: [String: Int] = [:]
+    /// What bits are chosen under, weight by weight, by what the model loses; nil for not at all.
+    package var allocation: BitAllocation.Limit?
+    /// The bits that such weights may get.
+    package var allowedBits = [2, 3, 4, 5, 6, 8]
+    /// For ``BitAllocation/Limit/price(_:)`` what a weight takes of it at each number of bits.
+    package var prices: [String: [Int: Double]] = [:]
+    /// Elements of a row that share a scale; nil for whole rows.
+    package var groupSize: Int?
+    /// Which integers codes are; nil for what has the lower error.
+    package var grid: CodeGrid?
+    /// What activations become: float32 or codes of 2 to 8 bits; codes need calibration data.
+    package var activations = NumberFormat.float32
+    /// Whether each token has a scale of its own, found as the model runs.
+    package var isPerToken = false
+    /// Whether the products of attention are of 8-bit codes too.
+    package var quantizesAttention = false
     /// How ranges are chosen.
     package var clipping = ClippingRule.octav
     /// The share of magnitudes in percent that ``ClippingRule/percentile`` keeps.
     package var percentile = 99.99
+    /// How scales move between normalization and linear, where there are calibration data; nil for
+    /// not at all.
+    package var migration: ScaleMigration.Strength? = .searched
+    /// How codes are chosen with calibration data; nil for the nearest.
+    package var rounding: LayerRounding.Options?
+    /// How biases and normalization parameters are tuned behind all else; nil for not at all.
+    package var biasTuning: BiasTuning.Options?
     /// Which towers change.
     package var tower = TowerSelection.both
     /// Names of weights or nodes to leave alone; `*` stands for any characters.
     package var exclude: [String] = []
+    /// What weights and tables that are left alone become: float32, or a shorter float.
+    package var excluded = NumberFormat.float32
 
     /// The defaults of the command line.
     package init() {}
+
+    /// What makes codes of `bitCount` bits.
+    func quantizer(bitCount: Int) -> WeightQuantizer {
+      WeightQuantizer(
+        bitCount: bitCount, grid: bitCount == 8 ? .symmetric : grid, groupSize: groupSize,
+        clipping: clipping, percentile: percentile)
+    }
   }
 
   package let options: Options
@@ -54,7 +81,6 @@ package struct Quantize: Pass {
     let (quantized, report) = try measured(on: graph, in: context)
     for line in report.lines { context.report(.note(line)) }
     context.report(.result(report))
-    context.report(.result(report))
     return quantized
   }
 
@@ -63,21 +89,36 @@ package struct Quantize: Pass {
     on graph: consuming Graph, in context: borrowing PassContext
   ) throws(PassError) -> (graph: Graph, report: QuantizationReport) {
     try checkOptions(in: context)
-    var graph = graph
-    var report = QuantizationReport(bytesBefore: graph.storedByteCount)
-    let wanted = graph.values(of: options.tower.towers)
-    guard graph.outputs.isEmpty || !wanted.isEmpty else {
-      throw .unsuitable(pass: Self.name, "the model has no \(options.tower.rawValue) tower")
-    }
     let float = graph
-    if options.weights == .int8 {
-      try quantizeWeights(of: &graph, wanted, &report, in: context)
+    let plan = try QuantizationPlan(options, for: float)
+    for note in plan.notes { context.report(.note(note)) }
+    var report = QuantizationReport(bytesBefore: float.storedByteCount)
+    var moved = float
+    let statistics = try plan.statistics(of: float, in: context)
+    let factors = try migrate(&moved, plan, statistics, &report, in: context)
+    let chosen = try allocate(moved, plan, &report, in: context)
+    var quantized = moved
+    try quantizeWeights(of: &quantized, chosen, &report, in: context)
+    try shorten(&quantized, chosen)
+    try quantizeActivations(of: &quantized, chosen, statistics, factors, &report, in: context)
+    if let rounding = options.rounding {
+      let names = chosen.quantizers.map { (float.name(of: $0.key), $0.value) }
+      let rounded = try LayerRounding(options: rounding, pass: Self.name).run(
+        on: quantized, float: moved, quantizers: Dictionary(uniqueKeysWithValues: names),
+        in: context)
+      quantized = rounded.graph
+      report.layers = rounded.errors
     }
-    if options.activations == .int8 {
-      try quantizeActivations(of: &graph, calibratedOn: float, wanted, &report, in: context)
+    if let tuning = options.biasTuning {
+      let tuned = try BiasTuning(options: tuning).run(on: quantized, like: float, in: context)
+      quantized = tuned.graph
+      report.tuning = tuned.rows
     }
-    report.bytesAfter = graph.storedByteCount
-    return (graph, report)
+    report.bytesAfter = quantized.storedByteCount
+    if context.calibration != nil {
+      report.towers = try TowerError.errors(of: quantized, from: float, in: context)
+    }
+    return (quantized, report)
   }
 
   private func checkOptions(in context: borrowing PassContext) throws(PassError) {
@@ -85,116 +126,178 @@ package struct Quantize: Pass {
       throw .option(
         name: "percentile", expected: "above 0 and at most 100", found: "\(options.percentile)")
     }
-    if options.activations == .int8, context.calibration == nil {
+    if let groupSize = options.groupSize, groupSize < 4 || groupSize % 4 != 0 {
+      throw .option(
+        name: "group-size", expected: "a positive multiple of 4", found: "\(groupSize)")
+    }
+    if options.grid == .full, options.weights.bitCount ?? 8 > 7 {
+      throw .option(name: "grid", expected: "symmetric at 8 bits", found: "full")
+    }
+    if case .fixed(let strength)? = options.migration, !(0...1).contains(strength) {
+      throw .option(name: "smooth", expected: "0 to 1", found: "\(strength)")
+    }
+    guard options.activations.bitCount != nil || options.activations == .float32 else {
+      throw .option(
+        name: "activations", expected: "integers or float32",
+        found: options.activations.rawValue)
+    }
+    let needsRanges = options.activations != .float32 && !options.isPerToken
+    if needsRanges || options.rounding != nil, context.calibration == nil {
       throw .needsData(pass: Self.name)
     }
   }
 
-  private func isExcluded(_ name: String) -> Bool {
-    options.exclude.contains { matches(name, pattern: $0) }
+  /// Moves scales between layers; the factors that each activation was divided by.
+  private func migrate(
+    _ graph: inout Graph, _ plan: QuantizationPlan, _ statistics: [Value: ActivationStatistics],
+    _ report: inout QuantizationReport, in context: borrowing PassContext
+  ) throws(PassError) -> [Value: [Float]] {
+    guard let strength = options.migration else { return [:] }
+    let search = ScaleMigration(
+      strength, plan.activationCodes, threadCount: context.threadCount
+    ) { plan.quantizers[$0] }
+    var all: [Value: [Float]] = [:]
+    for (done, site) in plan.sites.enumerated() {
+      guard let sample = statistics[site.activation]?.rows, sample.count > 0 else { continue }
+      let (factors, choice) = try search.choose(for: site, sample, in: graph)
+      report.migrations.append(choice)
+      context.report(.progress(stage: "scales", done: done + 1, total: plan.sites.count))
+      guard let factors else { continue }
+      do { try site.apply(factors, to: &graph) } catch { throw .graph(pass: Self.name, error) }
+      all[site.activation] = factors
+    }
+    return all
+  }
+
+  /// The plan with the bits that lose least under the limit of the options.
+  private func allocate(
+    _ graph: Graph, _ plan: QuantizationPlan, _ report: inout QuantizationReport,
+    in context: borrowing PassContext
+  ) throws(PassError) -> QuantizationPlan {
+    guard let limit = options.allocation else { return plan }
+    var own = Sensitivity.Options()
+    own.bitCounts = options.allowedBits
+    let table = try Sensitivity(options: own, pass: Self.name).table(
+      of: plan.weights.map { graph.name(of: $0) }, in: graph,
+      quantizer: { options.quantizer(bitCount: $1) }, context: context)
+    let prices = options.prices
+    var allocation = BitAllocation(table)
+    if case .price = limit {
+      allocation.price = { row, choice in prices[row.weight]?[choice.bitCount] ?? 0 }
+    }
+    let bits = try allocation.allocate(within: limit)
+    report.sensitivities = table
+    var chosen = options
+    chosen.bitCounts = bits
+    return try QuantizationPlan(chosen, for: graph)
   }
 
   private func quantizeWeights(
-    of graph: inout Graph, _ wanted: Set<Value>, _ report: inout QuantizationReport,
+    of graph: inout Graph, _ plan: QuantizationPlan, _ report: inout QuantizationReport,
     in context: borrowing PassContext
   ) throws(PassError) {
-    let quantizer = WeightQuantizer(clipping: options.clipping, percentile: options.percentile)
-    let candidates = (graph.multipliedWeights + graph.gatheredTables).filter { value in
-      wanted.contains(value) && !isExcluded(graph.name(of: value))
-    }
-    guard !candidates.isEmpty else {
-      throw .unsuitable(pass: Self.name, "no weight is left to quantize")
-    }
-    for (done, value) in candidates.enumerated() {
-      let name = graph.name(of: value)
-      guard let parameter = graph.parameter(value) else { continue }
-      guard parameter.quantization == nil else {
-        context.report(.note("\(name) holds integer codes already and stays as it is"))
+    for (done, value) in plan.weights.enumerated() {
+      guard let quantizer = plan.quantizers[value], let parameter = graph.parameter(value) else {
         continue
       }
+      let name = graph.name(of: value)
       let quantized = try quantizer.quantize(
         parameter, named: name, threadCount: context.threadCount)
       do { try graph.setParameter(value, quantized) } catch {
         throw .graph(pass: Self.name, error)
       }
       report.add(weight: name, before: parameter, after: quantized)
-      context.report(.progress(stage: "weights", done: done + 1, total: candidates.count))
+      context.report(.progress(stage: "weights", done: done + 1, total: plan.weights.count))
+    }
+  }
+
+  /// Rounds what stays float to shorter floats where these were asked for.
+  private func shorten(_ graph: inout Graph, _ plan: QuantizationPlan) throws(PassError) {
+    for (value, format) in plan.floats where format != .float32 {
+      guard var parameter = graph.parameter(value) else { continue }
+      parameter.tensor = parameter.tensor.mapping { format.rounded($1) }
+      do { try graph.setParameter(value, parameter) } catch {
+        throw .graph(pass: Self.name, error)
+      }
     }
   }
 
   private func quantizeActivations(
-    of graph: inout Graph, calibratedOn float: Graph, _ wanted: Set<Value>,
-    _ report: inout QuantizationReport, in context: borrowing PassContext
+    of graph: inout Graph, _ plan: QuantizationPlan, _ statistics: [Value: ActivationStatistics],
+    _ factors: [Value: [Float]], _ report: inout QuantizationReport,
+    in context: borrowing PassContext
   ) throws(PassError) {
-    let points = activationPoints(in: graph, wanted)
-    guard !points.isEmpty else {
-      let reads = graph.nodes.contains { $0.op is FakeQuantize }
-      guard reads else {
+    guard options.activations != .float32 else { return }
+    guard !plan.points.isEmpty else {
+      guard graph.nodes.contains(where: { $0.op is FakeQuantize }) else {
         throw .unsuitable(
           pass: Self.name, "activations become integers only where weights are integers")
       }
-      context.report(.note("the activations hold integer codes already"))
-      return
+      return context.report(.note("the activations hold integer codes already"))
     }
-    let histograms = try Calibration.histograms(of: points, in: float, context: context)
-    var grids: [Value: ActivationQuantization] = [:]
-    for value in graph.values where points.contains(value) {
+    var rounding: [Value: any Op] = [:]
+    for value in graph.values where plan.points.contains(value) {
+      if options.isPerToken, let bitCount = options.activations.bitCount {
+        rounding[value] = FakeQuantizeTokens(bitCount: bitCount)
+        continue
+      }
       let name = graph.name(of: value)
-      guard let histogram = histograms[value], histogram.count > 0 else {
+      guard var histogram = statistics[value]?.histogram, histogram.count > 0 else {
         context.report(.warning("no calibration input reaches \(name): it stays float32"))
         continue
       }
-      let grid = histogram.quantization(
-        clipping: options.clipping, percentile: options.percentile)
-      grids[value] = grid
+      if let divisors = factors[value], let rows = statistics[value]?.rows {
+        histogram = rows.dividing(by: divisors).histogram
+      }
+      guard let grid = plan.activationCodes.quantization(of: histogram) else { continue }
+      rounding[value] = FakeQuantize(parameters: grid)
       report.add(activation: name, histogram, grid)
     }
-    do { graph = try graph.inserting(grids) } catch { throw .graph(pass: Self.name, error) }
-  }
-
-  /// The distinct activations that integer weights of the wanted towers meet.
-  private func activationPoints(in graph: Graph, _ wanted: Set<Value>) -> Set<Value> {
-    var points = Set<Value>()
-    for node in graph.nodes where node.outputs.contains(where: wanted.contains) {
-      guard !isExcluded(node.name) else { continue }
-      for input in graph.integerInputs(of: node) {
-        let value = node.inputs[input]
-        if case .node(let index) = graph.origin(of: value), graph.nodes[index].op is FakeQuantize {
-          continue
-        }
-        points.insert(value)
-      }
+    do { graph = try graph.rounding(plan.reads, by: rounding) } catch {
+      throw .graph(pass: Self.name, error)
     }
-    return points
   }
 }
 
 extension Graph {
-  /// The inputs of `node` that integer kernels would read as codes: all its weights hold codes.
-  func integerInputs(of node: Node) -> [Int] {
+  /// The inputs of `node` that integer kernels would read as codes: all its weights hold codes, or
+  /// are among `planned`.
+  func integerInputs(of node: Node, planned: Set<Value> = []) -> [Int] {
     guard let op = node.op as? any QuantizableOp else { return [] }
     let hasCodes = op.weightInputs.allSatisfy { input in
-      input < node.inputs.count && parameter(node.inputs[input])?.quantization != nil
+      input < node.inputs.count
+        && (planned.contains(node.inputs[input])
+          || parameter(node.inputs[input])?.quantization != nil)
     }
     return hasCodes ? op.activationInputs.filter { $0 < node.inputs.count } : []
   }
 
-  /// The graph in which integer weights read the given values rounded to the given codes.
-  func inserting(_ grids: [Value: ActivationQuantization]) throws(GraphError) -> Graph {
+  /// The graph in which the nodes named by `reads` read, at the inputs given there, values rounded
+  /// by the operations given for these.
+  func rounding(
+    _ reads: [String: [Int]], by operations: [Value: any Op]
+  ) throws(GraphError) -> Graph {
     var rounded: [Value: Value] = [:]
     return try rewritten { node, rewriter throws(GraphError) in
       var inputs: [Value] = []
       for input in node.inputs { inputs.append(try rewriter.image(of: input)) }
-      for position in self.integerInputs(of: node) {
+      for position in reads[node.name] ?? [] {
         let value = node.inputs[position]
-        guard let grid = grids[value] else { continue }
+        guard let operation = operations[value] else { continue }
         if rounded[value] == nil {
           rounded[value] = try rewriter.result.add(
-            "\(self.name(of: value)).codes", FakeQuantize(parameters: grid), inputs[position])
+            "\(self.name(of: value)).codes", operation, inputs[position])
         }
         if let image = rounded[value] { inputs[position] = image }
       }
-      let outputs = try rewriter.result.addNode(node.name, node.op, inputs)
+      var op = node.op
+      if reads[node.name] != nil, let attention = op as? Attention {
+        // Its products are of codes, so the shares that multiply the values are codes too.
+        op = Attention(
+          headWidth: attention.headWidth, scale: attention.scale, isCausal: attention.isCausal,
+          quantizesProbabilities: true)
+      }
+      let outputs = try rewriter.result.addNode(node.name, op, inputs)
       for (old, new) in zip(node.outputs, outputs) { rewriter.setImage(of: old, to: new) }
     }
   }
@@ -209,7 +312,12 @@ extension Parameter {
   /// Bytes of the elements, the scales, and a bit for each element of the mask.
   package var storedByteCount: Int {
     let codeBits = quantization?.bitCount ?? tensor.dtype.byteCount * 8
-    let scales = quantization?.scales.byteCount ?? 0
+    let scales = quantization?.scaleByteCount ?? 0
     return (tensor.count * codeBits + 7) / 8 + scales + ((mask?.count ?? 0) + 7) / 8
   }
+}
+
+extension WeightQuantization {
+  /// Bytes of the scales: those of groups are numbers that float16 holds.
+  package var scaleByteCount: Int { groupSize == nil ? scales.byteCount : scales.count * 2 }
 }

@@ -2,24 +2,38 @@ import GraphIR
 import Operators
 import TensorCore
 
-/// Turns the rows of a weight into symmetric integer codes with a scale each.
-package struct WeightQuantizer: Sendable {
+/// Turns a weight into integer codes with a scale for each row or group.
+package struct WeightQuantizer: Sendable, Hashable, Codable {
   /// Bits of a code, 2 to 8.
-  package let bitCount: Int
-  /// How the range of a row is chosen.
-  package let clipping: ClippingRule
+  package var bitCount: Int
+  /// Which integers codes are.
+  package var grid: CodeGrid
+  /// Elements of a row that share a scale; nil for whole rows.
+  package var groupSize: Int?
+  /// How the range is chosen.
+  package var clipping: ClippingRule
   /// The share in percent for ``ClippingRule/percentile``.
-  package let percentile: Double
+  package var percentile: Double
 
   /// Makes codes of `bitCount` bits.
-  package init(bitCount: Int = 8, clipping: ClippingRule = .octav, percentile: Double = 99.99) {
+  ///
+  /// Without a `grid` it is the one of lower error: all codes where there are few of them and the
+  /// range is fitted to the elements, as many on both sides otherwise.
+  package init(
+    bitCount: Int = 8, grid: CodeGrid? = nil, groupSize: Int? = nil,
+    clipping: ClippingRule = .octav, percentile: Double = 99.99
+  ) {
     self.bitCount = bitCount
+    self.grid = grid ?? (clipping == .octav && bitCount <= 4 ? .full : .symmetric)
+    self.groupSize = groupSize
     self.clipping = clipping
     self.percentile = percentile
   }
 
-  /// The largest code.
-  private var stepCount: Int { (1 << (bitCount - 1)) - 1 }
+  /// What the codes of a weight with `scales` mean.
+  package func quantization(scales: Tensor) -> WeightQuantization {
+    WeightQuantization(bitCount: bitCount, grid: grid, groupSize: groupSize, scales: scales)
+  }
 
   /// The codes of a float32 parameter; its mask stays, and what it hides has the code 0.
   ///
@@ -29,73 +43,131 @@ package struct WeightQuantizer: Sendable {
     _ parameter: Parameter, named name: String, threadCount: Int = 1
   ) throws(PassError) -> Parameter {
     let tensor = parameter.materialized
-    let rows = tensor.shape.first ?? 1
-    let width = rows == 0 ? 0 : tensor.count / rows
-    var scales = [Float](repeating: 1, count: rows)
-    let codes = Tensor(shape: tensor.shape, of: Int8.self) { codes in
-      tensor.withElements(of: Float.self) { elements in
-        scales.withUnsafeMutableBufferPointer { scales in
-          forEachRange(of: rows, threadCount: threadCount) { range in
-            for row in range {
-              let slice = (row * width)..<((row + 1) * width)
-              let source = UnsafeBufferPointer(rebasing: elements[slice])
-              scales[row] = scale(of: source)
-              let target = UnsafeMutableBufferPointer(rebasing: codes[slice])
-              Self.round(source, to: target, scale: scales[row], limit: Float(stepCount))
+    let quantization = try quantization(of: tensor, named: name, threadCount: threadCount)
+    let codes = quantization.codes(of: tensor, threadCount: threadCount)
+    return Parameter(codes, mask: parameter.mask, quantization: quantization)
+  }
+
+  /// The scales that suit `weight`, float32 of rank 1 or more.
+  ///
+  /// - Throws: ``PassError`` when an element is not finite.
+  package func quantization(
+    of weight: Tensor, named name: String, threadCount: Int = 1
+  ) throws(PassError) -> WeightQuantization {
+    var quantization = quantization(scales: Tensor(shape: [0], [Float]()))
+    let rows = weight.shape.first ?? 1
+    let width = rows == 0 ? 0 : weight.count / rows
+    let groups = quantization.groupCount(width: width)
+    let size = groupSize ?? width
+    var scales = [Float](repeating: 1, count: rows * groups)
+    weight.withElements(of: Float.self) { elements in
+      scales.withUnsafeMutableBufferPointer { scales in
+        forEachRange(of: rows, threadCount: threadCount) { range in
+          for row in range {
+            for group in 0..<groups {
+              let start = row * width + group * size
+              let end = min(start + size, (row + 1) * width)
+              scales[row * groups + group] = scale(
+                of: UnsafeBufferPointer(rebasing: elements[start..<end]))
             }
           }
         }
       }
     }
-    if let row = scales.firstIndex(where: \.isNaN) {
-      throw .parameter(name: name, "holds an infinite number or none at all in row \(row)")
+    if let place = scales.firstIndex(where: \.isNaN) {
+      throw .parameter(
+        name: name, "holds an infinite number or none at all in row \(place / max(groups, 1))")
     }
-    let quantization = WeightQuantization(
-      bitCount: bitCount, scales: Tensor(shape: [rows], scales))
-    return Parameter(codes, mask: parameter.mask, quantization: quantization)
+    quantization.scales = Tensor(shape: quantization.scaleShape(of: weight.shape), scales)
+    return quantization
   }
 
-  /// The step of a row: 1 where every element is zero, NaN where one is not finite.
-  package func scale(of row: UnsafeBufferPointer<Float>) -> Float {
+  /// The step of elements that share one: 1 where each is zero, NaN where one is not finite.
+  ///
+  /// Negative where the full grid's longer side is to lie above zero. Steps of groups are rounded to
+  /// float16 where these are as fine, so that files need two bytes for each.
+  package func scale(of elements: UnsafeBufferPointer<Float>) -> Float {
+    let count = grid == .full ? 1 << (bitCount - 1) : (1 << (bitCount - 1)) - 1
     let scalar =
       switch clipping {
-      case .octav: ClippingScalar.octav(row, stepCount: stepCount)
-      case .max: ClippingScalar.maximum(row)
-      case .percentile: ClippingScalar.percentile(percentile, of: row)
+      case .octav: ClippingScalar.octav(elements, stepCount: count)
+      case .max: ClippingScalar.maximum(elements)
+      case .percentile: ClippingScalar.percentile(percentile, of: elements)
       }
     guard let scalar else { return .nan }
     guard scalar > 0 else { return 1 }
-    return max(Float(scalar / Double(stepCount)), 1e-12)
+    var step = max(Float(scalar / Double(count)), 1e-12)
+    if grid == .full { step = FullGridSearch(elements, bitCount: bitCount).best(around: step) }
+    return groupSize == nil ? step : step.roundedToHalf
+  }
+}
+
+/// Looks for the step and the sign of least squared error on a grid with one more code below zero.
+///
+/// - Source: the model behind OCTAV has as many codes on both sides; with few codes the extra one is
+///   worth a longer step, which only the true error tells.
+private struct FullGridSearch {
+  private let elements: UnsafeBufferPointer<Float>
+  private let low: Float
+  private let high: Float
+
+  init(_ elements: UnsafeBufferPointer<Float>, bitCount: Int) {
+    self.elements = elements
+    low = -Float(1 << (bitCount - 1))
+    high = -low - 1
   }
 
-  /// `clamp(rint(element / scale), -limit, limit)`.
-  private static func round(
-    _ source: UnsafeBufferPointer<Float>, to target: UnsafeMutableBufferPointer<Int8>,
-    scale: Float, limit: Float
-  ) {
-    guard scale.isFinite, let base = source.baseAddress, let codes = target.baseAddress else {
-      return
+  /// The best of the steps from a little below `start`, which suits a grid of equal sides, to half
+  /// as much again, of either sign.
+  func best(around start: Float) -> Float {
+    var best = (error: Double.infinity, factor: Float(1), sign: Float(1))
+    func attempt(_ factor: Float, _ sign: Float) {
+      let error = squaredError(start * factor * sign)
+      if error < best.error { best = (error, factor, sign) }
     }
-    let (read, written) = (UnsafeRawPointer(base), UnsafeMutableRawPointer(codes))
-    // Added to a number as small as a code, 1.5 * 2^23 rounds it half to even and leaves the
-    // integer in the low bits.
+    for step in 0..<13 {
+      let factor = 0.9 + 0.05 * Float(step)
+      attempt(factor, 1)
+      attempt(factor, -1)
+    }
+    let (center, sign) = (best.factor, best.sign)
+    for step in 1...4 {
+      attempt(center + 0.01 * Float(step), sign)
+      attempt(center - 0.01 * Float(step), sign)
+    }
+    return start * best.factor * best.sign
+  }
+
+  private func squaredError(_ scale: Float) -> Double {
+    guard let base = elements.baseAddress else { return 0 }
+    let bytes = UnsafeRawPointer(base)
+    let inverse = 1 / scale
+    guard inverse.isFinite else { return .infinity }
     let magic: Float = 12_582_912
-    let (low, high) = (SIMD16<Float>(repeating: -limit), SIMD16<Float>(repeating: limit))
+    let (lows, highs) = (SIMD8<Float>(repeating: low), SIMD8<Float>(repeating: high))
+    var sums = SIMD8<Float>(repeating: 0)
+    var total = 0.0
     var index = 0
-    while index + 16 <= source.count {
-      let x = read.loadUnaligned(fromByteOffset: index * 4, as: SIMD16<Float>.self)
-      var bounded = x / scale
-      bounded.replace(with: low, where: bounded .< low)
-      bounded.replace(with: high, where: bounded .> high)
-      let bits = unsafeBitCast(bounded + magic, to: SIMD16<UInt32>.self)
-      written.storeBytes(
-        of: SIMD16<Int8>(truncatingIfNeeded: bits), toByteOffset: index, as: SIMD16<Int8>.self)
-      index += 16
+    while index + 8 <= elements.count {
+      let x = bytes.loadUnaligned(fromByteOffset: index * 4, as: SIMD8<Float>.self)
+      var code = x * inverse
+      code.replace(with: lows, where: code .< lows)
+      code.replace(with: highs, where: code .> highs)
+      let error = x - ((code + magic) - magic) * scale
+      sums += error * error
+      index += 8
+      if index & 1023 == 0 {
+        total += Double(sums.sum())
+        sums = SIMD8<Float>(repeating: 0)
+      }
     }
-    while index < source.count {
-      let bounded = min(max(source[index] / scale, -limit), limit) + magic
-      target[index] = Int8(truncatingIfNeeded: bounded.bitPattern)
+    total += Double(sums.sum())
+    while index < elements.count {
+      let code = (min(max(elements[index] * inverse, low), high) + magic) - magic
+      let error = elements[index] - code * scale
+      total += Double(error * error)
       index += 1
     }
+    return total
   }
 }

@@ -26,6 +26,7 @@ final class CachedStepEngine: StepEngine {
   private let seedNames: [String: String]
   private let backward: Executor
   private let shown: [String]
+  private let observed: [String]
   private let blocks: StepBlocks
   /// Where a part leaves its gradients before they are added up.
   private let partial: StepBlocks
@@ -33,12 +34,13 @@ final class CachedStepEngine: StepEngine {
 
   init(
     _ form: any TrainedForm, _ objective: Objective, _ blocks: StepBlocks, partCount: Int,
-    recomputes: Bool, threadCount: Int
+    recomputes: Bool, gradientBitCount: Int? = nil, threadCount: Int
   ) throws(ExecutionError) {
     self.partCount = partCount
     self.threadCount = threadCount
     self.blocks = blocks
     shown = form.shown.map(\.value)
+    observed = form.observed
     partial = StepBlocks(
       weights: blocks.weights, controls: blocks.controls,
       gradients: ParameterBlock(like: blocks.gradients),
@@ -62,13 +64,15 @@ final class CachedStepEngine: StepEngine {
       lossName = lossGraph.loss
       termNames = lossGraph.terms
       seedNames = lossGraph.gradients.filter { Self.names.contains($0.key) }
-      let backwardGraph = try BackwardGraph(form, own, values, recomputes: recomputes)
+      let backwardGraph = try BackwardGraph(
+        form, own, values, recomputes: recomputes, gradientBitCount: gradientBitCount)
       penaltyName = backwardGraph.penalty
 
       do throws(ExecutionError) {
         let memory = blocks.memory(for: own, gradients: [:])
         forward = try Executor(
-          own, outputs: Self.unique(forwardNames), threadCount: threadCount, memory: memory)
+          own, outputs: Self.unique(forwardNames + observed), threadCount: threadCount,
+          memory: memory)
         if let teacherGraph {
           teacher = try Executor(
             teacherGraph, outputs: Self.unique(teacherNames), threadCount: threadCount)
@@ -108,8 +112,13 @@ final class CachedStepEngine: StepEngine {
     let parts = try split(inputs)
     var embeddings: [[Tensor]] = [[], [], [], []]
     var teachers: [[Tensor]] = [[], [], [], []]
+    var means = [Float](repeating: 0, count: observed.count)
     for part in parts {
       let made = try forward.run(part)
+      for (index, name) in observed.enumerated() {
+        let value = made[name]?.elements(of: Float.self).first ?? .nan
+        means[index] += value / Float(parts.count)
+      }
       for (index, name) in forwardNames.enumerated() {
         if let tensor = made[name] { embeddings[index].append(tensor) }
       }
@@ -144,6 +153,11 @@ final class CachedStepEngine: StepEngine {
           ?? Tensor(shape: tensors[index].shape, of: Float.self) { _ in }
       }
       if penaltyName != nil { seeded["seed.penalty"] = Tensor(scalar: index == 0 ? 1 : 0) }
+      if let seed = inputs[TrainingName.gradientSeed]?.elements(of: Int32.self) {
+        // Parts draw for themselves.
+        seeded[TrainingName.gradientSeed] = Tensor(
+          shape: [2], [seed[0] &+ Int32(truncatingIfNeeded: index), seed[1]])
+      }
       let results = try backward.run(seeded)
       if index == 0 {
         shownValues = shown.map { name in
@@ -168,7 +182,7 @@ final class CachedStepEngine: StepEngine {
         student: embeddings.prefix(2).map(Tensor.joined),
         teacher: ["image_embeds", "text_embeds"].compactMap {
           lossInputs[TrainingName.teacherPrefix + $0]
-        }, threadCount: threadCount))
+        }, threadCount: threadCount), observed: means)
   }
 
   func firstNonFinite(_ inputs: [String: Tensor]) throws(ExecutionError) -> String {
@@ -191,99 +205,6 @@ final class CachedStepEngine: StepEngine {
       }
       return result
     }.filter { ($0["pixel_values"]?.shape.first ?? 0) > 0 }
-  }
-}
-
-/// The losses of a batch from embeddings that are inputs.
-private struct LossGraph {
-  let graph: Graph
-  let loss: String
-  let terms: [String]
-  /// By the parameter, or by which of the embeddings.
-  let gradients: [String: String]
-
-  init(
-    _ student: Graph, _ values: [Value], _ objective: Objective
-  ) throws(GraphError) {
-    var graph = Graph()
-    var inputs: [Value] = []
-    for (name, value) in zip(["image", "text", "raw_image", "raw_text"], values) {
-      inputs.append(try graph.addInput("student." + name, student.tensorType(of: value)))
-    }
-    if let scale = student.parameter(named: TrainingName.logitScale) {
-      _ = try graph.addParameter(TrainingName.logitScale, Parameter(scale.materialized))
-    }
-    let pair = PairEmbeddings(
-      image: inputs[0], text: inputs[1], rawImage: inputs[2], rawText: inputs[3])
-    var builder = GraphBuilder(graph, scope: "loss")
-    var kind = objective.teacher
-    var givesRaw = false
-    if case .graph(let teacher) = kind {
-      kind = .stored(width: teacher.embeddingWidth ?? 1)
-      givesRaw = true
-    }
-    let teacher = try TrainingGraph.addTeacher(
-      kind, like: pair, givesRaw: givesRaw, &builder)
-    let operands = try objective.operands(student: pair, teacher: teacher, &builder)
-    let (total, terms) = try objective.losses.value(of: operands, &builder)
-    graph = builder.graph
-    var names = ["image", "text", "raw_image", "raw_text"]
-    var targets = inputs
-    for (name, isTrained) in [
-      (TrainingName.projection, true), (TrainingName.logitScale, objective.trainsScale),
-    ] where isTrained {
-      if let value = graph.value(named: name) {
-        names.append(name)
-        targets.append(value)
-      }
-    }
-    let made = try graph.addGradients(of: total, withRespectTo: targets)
-    var gradients: [String: String] = [:]
-    for (name, value) in zip(names, made) {
-      if let value { gradients[name] = graph.name(of: value) }
-    }
-    self.graph = graph
-    loss = graph.name(of: total)
-    self.terms = terms.map { graph.name(of: $0) }
-    self.gradients = gradients
-  }
-}
-
-/// The student's gradients from those of its embeddings.
-private struct BackwardGraph {
-  let graph: Graph
-  let gradients: [String: String]
-  let penalty: String?
-
-  init(
-    _ form: any TrainedForm, _ student: Graph, _ values: [Value], recomputes: Bool
-  ) throws(GraphError) {
-    var builder = GraphBuilder(student, scope: "penalty")
-    var seeds: [(value: Value, gradient: Value)] = []
-    let penalty = try form.penalty(&builder)
-    var graph = builder.graph
-    for (name, value) in zip(["image", "text", "raw_image", "raw_text"], values) {
-      seeds.append((value, try graph.addInput("seed." + name, graph.tensorType(of: value))))
-    }
-    if let penalty {
-      seeds.append((penalty, try graph.addInput("seed.penalty", graph.tensorType(of: penalty))))
-    }
-    let names = form.weights + form.controls.map(\.name)
-    let targets = names.compactMap { graph.value(named: $0) }
-    let made = try graph.addGradients(
-      of: seeds, withRespectTo: targets,
-      keeping: recomputes ? TrainingGraph.blockValues(of: student) : nil)
-    var gradients: [String: String] = [:]
-    var taken = Set<Value>()
-    builder = GraphBuilder(graph, scope: "gradient")
-    for (name, value) in zip(names, made) {
-      guard var value else { continue }
-      if !taken.insert(value).inserted { value = try builder.add(Scale(by: 1), value) }
-      gradients[name] = builder.graph.name(of: value)
-    }
-    self.graph = builder.graph
-    self.gradients = gradients
-    self.penalty = penalty.map { graph.name(of: $0) }
   }
 }
 

@@ -47,6 +47,7 @@ enum TrainingName {
   static let projection = "projection.weight"
   static let logitScale = "logit_scale"
   static let classIndices = "class_indices"
+  static let gradientSeed = "gradient_seed"
 }
 
 extension Objective {

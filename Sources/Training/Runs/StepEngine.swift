@@ -9,6 +9,8 @@ struct StepMeasurement {
   var terms: [Double]
   var shown: [Double]
   var batchTop1: Double
+  /// What the form observes.
+  var observed: [Float]
 }
 
 /// The memory that a step reads from and leaves its gradients in.
@@ -47,6 +49,7 @@ final class WholeStepEngine: StepEngine {
   private let executor: Executor
   private let training: TrainingGraph
   private let shown: [String]
+  private let observed: [String]
   private let threadCount: Int
 
   init(
@@ -55,9 +58,10 @@ final class WholeStepEngine: StepEngine {
     self.training = training
     self.threadCount = threadCount
     shown = form.shown.map(\.value)
+    observed = form.observed
     let asked =
       [training.loss] + training.terms + training.embeddings + training.teacherEmbeddings
-      + shown + training.gradients.values.sorted()
+      + shown + observed + training.gradients.values.sorted()
     var seen = Set<String>()
     executor = try Executor(
       training.graph, outputs: asked.filter { seen.insert($0).inserted },
@@ -76,7 +80,8 @@ final class WholeStepEngine: StepEngine {
       loss: scalar(training.loss), terms: training.terms.map(scalar), shown: shown.map(scalar),
       batchTop1: batchTop1(
         student: training.embeddings.compactMap { results[$0] },
-        teacher: training.teacherEmbeddings.compactMap { results[$0] }, threadCount: threadCount))
+        teacher: training.teacherEmbeddings.compactMap { results[$0] }, threadCount: threadCount),
+      observed: observed.map { Float(scalar($0)) })
   }
 
   func firstNonFinite(_ inputs: [String: Tensor]) throws(ExecutionError) -> String {

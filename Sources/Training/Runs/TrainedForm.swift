@@ -26,13 +26,19 @@ package protocol TrainedForm {
   /// ``begin(_:)`` leaves.
   var transformsWeights: Bool { get }
 
-  /// Makes what the graph computes with from the trained weights, before each step; called only
-  /// where ``transformsWeights``.
+  /// Prepares a step: makes what the graph computes with from the trained weights where
+  /// ``transformsWeights``, and sets controls that are computed.
   func begin(_ context: StepContext)
 
   /// Turns gradients with respect to what the graph computed with into those of the weights and the
   /// controls, before ``prepare(gradients:)``; called only where ``transformsWeights``.
   func pullBack(_ context: StepContext)
+
+  /// Scalars of ``graph`` that ``observe(_:)`` is told after each step.
+  var observed: [String] { get }
+
+  /// Takes in the values of ``observed``, each the mean over the parts of the batch.
+  func observe(_ values: [Float])
 
   /// Figures of the step that no graph computes, for the log.
   var measures: [(label: String, value: Double)] { get }
@@ -67,6 +73,10 @@ extension TrainedForm {
   package func begin(_ context: StepContext) {}
 
   package func pullBack(_ context: StepContext) {}
+
+  package var observed: [String] { [] }
+
+  package func observe(_ values: [Float]) {}
 
   package var measures: [(label: String, value: Double)] { [] }
 

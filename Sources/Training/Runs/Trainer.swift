@@ -3,65 +3,6 @@ import GraphIR
 import Operators
 import TensorCore
 
-/// How weights are updated.
-package struct UpdateOptions: Sendable, Hashable, Codable {
-  /// The optimizers.
-  package enum Method: String, Sendable, Hashable, Codable, CaseIterable {
-    case adamw
-    case sgd
-  }
-
-  /// The ways to clip gradients.
-  package enum Clipping: String, Sendable, Hashable, Codable, CaseIterable {
-    case none
-    case norm
-    case autoclip
-    case zclip
-    case adagc
-    case stableSPAM = "stable-spam"
-  }
-
-  /// The optimizer.
-  package var method = Method.adamw
-  /// The learning rate over the steps.
-  package var schedule = LearningRateSchedule(.cosine, peak: 1e-3, warmUpSteps: 0)
-  /// Decoupled for AdamW, added to the gradient for SGD; not for vectors and scalars.
-  package var weightDecay = 0.05
-  /// The clipping.
-  package var clipping = Clipping.norm
-  /// The largest norm, for ``Clipping/norm``.
-  package var largestNorm = 1.0
-  /// The decay of the averaged weights; nil for none.
-  package var averageDecay: Double?
-
-  /// The usual choices.
-  package init() {}
-
-  func optimizer(_ layout: ParameterLayout) -> any Optimizer {
-    switch method {
-    case .adamw:
-      var options = AdamW.Options()
-      options.weightDecay = weightDecay
-      return AdamW(layout: layout, options: options)
-    case .sgd:
-      var options = MomentumSGD.Options()
-      options.weightDecay = weightDecay
-      return MomentumSGD(layout: layout, options: options)
-    }
-  }
-
-  func clipper(_ layout: ParameterLayout) -> any GradientClipping {
-    switch clipping {
-    case .none: NoClipping()
-    case .norm: GlobalNormClipping(threshold: largestNorm)
-    case .autoclip: AutoClip()
-    case .zclip: ZClip(options: ZClip.Options(largestNorm: nil))
-    case .adagc: AdaGC(layout: layout)
-    case .stableSPAM: StableSPAM(layout: layout)
-    }
-  }
-}
-
 /// What one step measured.
 package struct StepReport: Sendable {
   /// The loss with every term and price.
@@ -117,6 +58,7 @@ package final class Trainer {
   private let options: UpdateOptions
   private let totalSteps: Int
   private let seed: UInt64
+  private let gradientBitCount: Int?
   private let engine: any StepEngine
   /// What the graph computes with; the weights themselves unless the form says otherwise.
   private let used: ParameterBlock
@@ -136,22 +78,27 @@ package final class Trainer {
   ///   - totalSteps: the length of the learning-rate schedule.
   ///   - microBatchCount: in how many parts a batch is run; the gradient is that of the whole.
   ///   - recomputes: saves memory by computing activations anew for the backward half.
-  ///   - seed: decides what the form draws by chance.
+  ///   - gradientBitCount: bits an element, 1 to 8, of the gradients that linears pass on; nil for
+  ///     float32. See ``QuantizeGradient``.
+  ///   - seed: decides what is drawn by chance.
   ///   - threadCount: how many threads run.
   /// - Throws: ``TrainingError`` when models and losses do not fit together.
   package init(
     _ form: any TrainedForm, _ objective: Objective, options: UpdateOptions, totalSteps: Int,
-    microBatchCount: Int = 1, recomputes: Bool = false, seed: UInt64, threadCount: Int
+    microBatchCount: Int = 1, recomputes: Bool = false, gradientBitCount: Int? = nil,
+    seed: UInt64, threadCount: Int
   ) throws(TrainingError) {
     self.form = form
     self.options = options
     self.totalSteps = totalSteps
     self.seed = seed
+    self.gradientBitCount = gradientBitCount
     terms = objective.losses.terms.map(\.name)
     let added: [(name: String, tensor: Tensor)]
     let whole: TrainingGraph
     do throws(GraphError) {
-      whole = try TrainingGraph(form, objective, recomputes: recomputes)
+      whole = try TrainingGraph(
+        form, objective, recomputes: recomputes, gradientBitCount: gradientBitCount)
       added = whole.added
     } catch {
       throw .execution(.graph(error))
@@ -190,7 +137,7 @@ package final class Trainer {
         microBatchCount > 1
         ? try CachedStepEngine(
           form, objective, blocks, partCount: microBatchCount, recomputes: recomputes,
-          threadCount: threadCount)
+          gradientBitCount: gradientBitCount, threadCount: threadCount)
         : try WholeStepEngine(whole, form, blocks, threadCount: threadCount)
     } catch {
       throw .execution(error)
@@ -208,15 +155,17 @@ package final class Trainer {
   package func step(_ inputs: [String: Tensor]) throws(TrainingError) -> StepReport {
     var inputs = inputs
     inputs.merge(form.inputs(atStep: step, seed: seed)) { _, new in new }
+    if gradientBitCount != nil { inputs[TrainingName.gradientSeed] = gradientSeed }
     let context = StepContext(
       step: step, weights: weights, used: used, controls: controls, gradients: gradients,
       controlGradients: controlGradients, optimizer: optimizer)
-    if form.transformsWeights { form.begin(context) }
+    form.begin(context)
     let measured: StepMeasurement
     do throws(ExecutionError) { measured = try engine.run(inputs) } catch {
       throw .execution(error)
     }
     if form.transformsWeights { form.pullBack(context) }
+    form.observe(measured.observed)
     form.prepare(gradients: gradients)
     let clipped = clipper.clip(gradients)
     guard measured.loss.isFinite, clipped.isFinite else {
@@ -244,6 +193,16 @@ package final class Trainer {
       shown: Array(zip(form.shown.map(\.label), measured.shown)).map { ($0, $1) }
         + form.measures, rate: rate,
       gradientNorm: clipped.norm, batchTop1: measured.batchTop1)
+  }
+
+  /// What decides the rounding of this step's gradients.
+  private var gradientSeed: Tensor {
+    var random = SplitMix64(seed: seed ^ 0x6AD1_E275)
+    let first = random.next() &+ UInt64(step) &* 0x9E37_79B9_7F4A_7C15
+    var draw = SplitMix64(seed: first)
+    let words = draw.next()
+    return Tensor(
+      shape: [2], [Int32(truncatingIfNeeded: words), Int32(truncatingIfNeeded: words >> 32)])
   }
 
   /// The factor from cosine to logit stays between 1 and 100, as CLIP's training keeps it.

@@ -26,9 +26,11 @@ package struct TrainingGraph: Sendable {
   ///   - form: the student.
   ///   - objective: what is minimized.
   ///   - recomputes: whether the backward half computes the insides of blocks anew.
+  ///   - gradientBitCount: bits an element of gradients that linears pass on; nil for float32.
   /// - Throws: ``GraphError`` when the models or the losses do not fit together.
   package init(
-    _ form: any TrainedForm, _ objective: Objective, recomputes: Bool
+    _ form: any TrainedForm, _ objective: Objective, recomputes: Bool,
+    gradientBitCount: Int? = nil
   ) throws(GraphError) {
     let own = try form.graph.pairing()
     let student = try own.pairEmbeddings()
@@ -62,11 +64,14 @@ package struct TrainingGraph: Sendable {
       gradients[name] = builder.graph.name(of: value)
     }
     graph = builder.graph
-    self.graph = graph
     loss = graph.name(of: total)
     self.terms = terms.map { graph.name(of: $0) }
     embeddings = [student.image, student.text].map { graph.name(of: $0) }
     teacherEmbeddings = teacher.map { [$0.image, $0.text].map { graph.name(of: $0) } } ?? []
+    if let gradientBitCount {
+      graph = try graph.quantizingLinearGradients(bitCount: gradientBitCount)
+    }
+    self.graph = graph
     self.gradients = gradients
     self.added = added
   }

@@ -14,7 +14,8 @@ struct Distill: Command {
       The student is a model of its own (--student), as pruned or quantized as it may be, or it
       inherits part of the teacher (--inherit): by choice of layers, heads, neurons and widths
       (manual), or by masks that are learned while the student is trained (automatic). With --prune
-      its weights become sparse while it is trained; OUT holds the masks. Beside OUT
+      its weights become sparse while it is trained; OUT holds the masks. A quantized student is trained
+      as what its codes compute, and OUT holds codes again. Beside OUT
       stand the log (.log.jsonl), the curve (.svg) and, until the run is complete, the state from
       which --resume goes on (.state).
       """)
@@ -38,6 +39,7 @@ struct Distill: Command {
   @OptionGroup var data: TrainingDataOptions
   @OptionGroup var training: TrainingOptions
   @OptionGroup var pruning: DistillPruning
+  @OptionGroup var quantization: DistillQuantization
   @Flag(help: "Go on from the state saved for the same OUT.") var resume = false
   @Option(help: "Seconds between two states that are saved.") var saveEvery = 60.0
   @OptionGroup var common: CommonOptions
@@ -52,6 +54,9 @@ struct Distill: Command {
         .usage,
         "--prune goes with --student or --inherit manual; make the result sparse in a run of its "
           + "own")
+    }
+    if try pruning.options() != nil, quantization.asksForCodes {
+      throw Failure(.usage, "--clip-update and --estimator do not go with --prune")
     }
     let run = try DistillRun(self, keeping: fractions)
     let summary = try Interruption.deferred { try run.execute() }
@@ -173,7 +178,8 @@ struct TrainingOptions: ParsableArguments {
   var microBatch: Int?
   @Flag(help: "Save memory: compute activations anew for the backward half.")
   var recompute = false
-  @Option(help: "The highest learning rate.") var lr = 1e-3
+  @Option(help: "The highest learning rate; about 2e-4 suits a student of integer codes.")
+  var lr = 1e-3
   @Option(help: "constant, linear or cosine.")
   var schedule: LearningRateSchedule.Shape = .cosine
   @Option(help: "Steps until the highest learning rate; a twentieth of the run by default.")

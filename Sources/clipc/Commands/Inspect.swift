@@ -177,7 +177,7 @@ struct Inspect: Command {
         + graph.parameterValues.compactMap { value in
           guard let parameter = graph.parameter(value) else { return nil }
           let stored =
-            parameter.quantization.map { "int\($0.bitCount)" } ?? parameter.tensor.dtype.rawValue
+            parameter.quantization?.summary ?? parameter.tensor.dtype.rawValue
           let count = parameter.tensor.count
           let kept = parameter.mask?.elements(of: UInt8.self).count { $0 != 0 } ?? count
           return [

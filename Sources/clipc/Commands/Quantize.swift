@@ -2,63 +2,118 @@ import ArgumentParser
 import GraphIR
 import Passes
 
-/// `clipc quantize`: turns weights, and on request activations, into 8-bit codes.
+/// `clipc quantize`: turns weights, and on request activations, into integer codes.
 struct QuantizeCommand: Command {
   static let configuration = CommandConfiguration(
     commandName: "quantize",
-    abstract: "Turn weights, and on request activations, into 8-bit codes.",
+    abstract: "Turn weights, and on request activations, into codes of 2 to 8 bits.",
     discussion: """
-      Weights get a scale for each output channel, the token embedding for each row. 8-bit
-      activations need --data to find their ranges. The result simulates in float what `export`
-      turns into integer kernels.
+      Weights get a scale for each output channel, or with --group-size for each group of \
+      neighbouring weights; the token embedding for each row or group. Activations need --data to \
+      find their ranges, and with --data scales move between layers where that lowers the error. \
+      The result simulates in float what `export` turns into integer kernels.
       """)
 
   @Argument(help: "A checkpoint folder or clipc model.") var model: String
   @Option(name: .shortAndLong, help: "The quantized clipc model (.h5).") var output: String
-  @Option(help: "int8 or float32.") var weights: Quantize.WeightFormat = .int8
-  @Option(help: "int8 or float32.") var activations: Quantize.ActivationFormat = .float32
-  @Option(help: "How ranges are chosen: octav, max or percentile.")
-  var clipping: ClippingRule = .octav
-  @Option(help: "The share of magnitudes that --clipping percentile keeps, in percent.")
-  var percentile = 99.99
-  @Option(help: "image, text or both.") var tower: TowerSelection = .both
-  @Option(help: "Parameters or nodes to leave alone, * for any characters; may recur.")
-  var exclude: [String] = []
-  @OptionGroup var calibration: CalibrationOptions
+  @Option(
+    help: ArgumentHelp(
+      "Ways to run side by side, with commas between: of \(QuantizationComparison.Method.names.joined(separator: ", ")).",
+      valueName: "names"))
+  var compare: String?
+  @Option(help: "What --compare measures accuracy on; classes or captions.")
+  var validation: String?
+  @Option(
+    help: """
+      Statistics of the calibration: read where the file holds those of this model and these \
+      samples, written otherwise.
+      """)
+  var statistics: String?
+  @OptionGroup(title: "Formats") var choice: QuantizationChoice
+  @OptionGroup(title: "Bits under a budget") var budget: BitBudget
+  @OptionGroup(title: "Calibration") var calibration: CalibrationOptions
   @OptionGroup var common: CommonOptions
 
-  func validate() throws {
-    guard percentile > 0, percentile <= 100 else {
-      throw ValidationError("--percentile must be above 0 and at most 100, found \(percentile)")
-    }
-  }
-
   func execute() throws {
-    var options = Quantize.Options()
-    options.weights = weights
-    options.activations = activations
-    options.clipping = clipping
-    options.percentile = percentile
-    options.tower = tower
-    options.exclude = exclude
-    guard activations == .float32 || calibration.data != nil else {
-      throw Failure(.usage, "--activations int8 needs --data to calibrate on")
+    let options = try choice.options()
+    for one in options where calibration.data == nil {
+      let ranges = one.activations != .float32 && !one.isPerToken
+      guard !ranges, one.rounding == nil, one.biasTuning == nil else {
+        let what =
+          ranges
+          ? "--activations \(one.activations.rawValue)"
+          : one.rounding == nil ? "--tune-biases" : "choosing codes or biases"
+        throw Failure(.usage, "\(what) needs --data to calibrate on")
+      }
     }
+    if let compare { return try execute(comparing: compare, options) }
+    guard options.count == 1, var only = options.first else {
+      throw Failure(.usage, "several formats are for --compare")
+    }
+    only.allowedBits = try budget.bitCounts()
     let opened = try OpenedModel(path: model)
     let source = try opened.graphModel(for: "quantize")
-    let result = try PassRunner(common).run(
-      [Quantize(options: options)], on: source, opened,
-      calibration: try batches(opened, source.graph))
+    let data = try CalibrationData(calibration, opened, source.graph, common)
+    let statistics = try file(opened, data.batches)
+    let result: PassResult
+    if budget.isGiven {
+      result = try budgeted(only, opened, source, data, statistics)
+    } else {
+      result = try PassRunner(common).run(
+        [Quantize(options: only)], on: source, opened, calibration: data.batches,
+        pairs: data.pairs, statistics: statistics)
+    }
     try result.write(to: output)
     try result.show([], asJSON: common.json, output: output)
   }
 
-  private func batches(_ opened: OpenedModel, _ graph: Graph) throws -> CalibrationBatches? {
-    guard activations != .float32 else { return nil }
-    return try CalibrationBatches(calibration, opened, graph, common)
+  private func budgeted(
+    _ options: Quantize.Options, _ opened: OpenedModel, _ source: CLIPModel,
+    _ data: CalibrationData, _ statistics: StatisticsFile?
+  ) throws -> PassResult {
+    guard data.pairs != nil else {
+      throw Failure(.usage, "a budget of bits needs --data to measure on")
+    }
+    let records = RecordFile(
+      path: budget.sensitivities ?? output + ".state",
+      work: try data.work(opened, "sensitivities of weights", common))
+    let run = BudgetedQuantization(
+      opened: opened, source: source, data: data, common: common, statistics: statistics,
+      records: records)
+    let result =
+      if let target = budget.targetBytes {
+        try run.result(options, bytes: target)
+      } else if let drop = budget.maxDrop {
+        try run.result(options, drop: drop)
+      } else {
+        try run.result(options, milliseconds: budget.targetMs ?? 0)
+      }
+    if budget.sensitivities == nil { records.finish() }
+    return result
+  }
+
+  private func file(
+    _ opened: OpenedModel, _ batches: CalibrationBatches?
+  ) throws -> StatisticsFile? {
+    guard let statistics else { return nil }
+    guard let batches else { throw Failure(.usage, "--statistics are those of --data") }
+    return try StatisticsFile(path: statistics, opened, batches, common)
+  }
+
+  private func execute(comparing list: String, _ options: [Quantize.Options]) throws {
+    let methods = try list.split(separator: ",", omittingEmptySubsequences: false).map { word in
+      guard let method = QuantizationComparison.Method(name: String(word)) else {
+        let names = QuantizationComparison.Method.names.joined(separator: ", ")
+        throw Failure(.usage, "--compare must list names of \(names), found \(word)")
+      }
+      return method
+    }
+    let comparison = try QuantizationComparison(
+      path: model, calibration, common, validation: validation)
+    let base = output.hasSuffix(".json") ? String(output.dropLast(5)) : output
+    let report = try comparison.report(methods, options)
+    try write(try report.json.text + "\n", to: output)
+    try report.draw(to: base + ".svg")
+    Terminal.print(common.json ? try report.json.text : report.text)
   }
 }
-
-extension Quantize.WeightFormat: ExpressibleByArgument {}
-extension Quantize.ActivationFormat: ExpressibleByArgument {}
-extension ClippingRule: ExpressibleByArgument {}

@@ -32,6 +32,7 @@ extension DistillRun {
       training.steps.map { "\($0) steps" } ?? training.minutes.map { "\($0) minutes" }
       ?? "\(training.epochs ?? 10) epochs"
     texts.merge(command.pruning.texts) { $1 }
+    texts.merge(command.quantization.texts) { $1 }
     if let templates = data.templates {
       texts["templates_sha256"] = try SHA256.hash(fileAt: templates)
     }

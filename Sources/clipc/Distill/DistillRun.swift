@@ -36,6 +36,7 @@ final class DistillRun {
   func execute() throws -> DistillSummary {
     let model = try student.graphModel(for: "distill")
     // What cannot be trained as asked is refused before anything is computed.
+    _ = try command.quantization.options(for: model.graph)
     if command.inherit == nil, let phase = try command.phases(steps: 1, keeping: []).first {
       _ = try form(phase, model.graph)
     }
@@ -191,6 +192,7 @@ final class DistillRun {
     return try Trainer(
       try form(phase, graph), objective, options: options, totalSteps: phase.steps,
       microBatchCount: microBatchCount, recomputes: training.recompute,
+      gradientBitCount: command.quantization.gradientBits,
       seed: command.common.seed, threadCount: command.common.threads)
   }
 
@@ -204,7 +206,10 @@ final class DistillRun {
     switch phase.training {
     case .weights:
       let trained = trainedNames(of: graph)
-      return try WeightForm(graph) { trained.contains($0) }
+      return try WeightForm(
+        graph, quantization: command.quantization.options(for: graph),
+        origin: try teacher.graphModel(for: "distill").graph, threadCount: command.common.threads
+      ) { trained.contains($0) }
     case .sparse(let options):
       let trained = trainedNames(of: graph)
       let towers = command.training.tower.towers

@@ -10,7 +10,7 @@ import TensorCore
 struct PruningRun {
   let opened: OpenedModel
   let source: CLIPModel
-  let data: PruningData
+  let data: CalibrationData
   let common: CommonOptions
   /// What takes tokens out of the computation behind pruning.
   let tokens: [any Pass]
@@ -21,7 +21,7 @@ struct PruningRun {
   ) throws {
     opened = try OpenedModel(path: path)
     source = try opened.graphModel(for: "prune")
-    data = try PruningData(calibration, opened, source.graph, common)
+    data = try CalibrationData(calibration, opened, source.graph, common)
     self.common = common
     self.tokens = tokens
   }

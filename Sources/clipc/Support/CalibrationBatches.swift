@@ -7,7 +7,8 @@ import TensorCore
 /// Calibration inputs from a dataset: images, then texts, a batch in memory at a time.
 final class CalibrationBatches: BatchSource {
   private let opened: OpenedModel
-  private let dataset: Dataset
+  /// The samples.
+  let dataset: Dataset
   private let threadCount: Int
   private let seed: UInt64
   private let graph: Graph
@@ -17,7 +18,7 @@ final class CalibrationBatches: BatchSource {
   init?(
     _ options: CalibrationOptions, _ opened: OpenedModel, _ graph: Graph, _ common: CommonOptions
   ) throws {
-    guard let dataset = try options.dataset(seed: common.seed) else { return nil }
+    guard let dataset = try options.dataset(opened, common) else { return nil }
     self.opened = opened
     self.graph = graph
     self.dataset = dataset

@@ -10,6 +10,12 @@ struct CalibrationOptions: ParsableArguments {
       "How many samples to calibrate on; 512, or all where there are fewer, by default.",
       valueName: "n"))
   var calibrationSamples: Int?
+  @Option(
+    help: """
+      random, or clusters: from every group of what the model itself finds alike, more from those \
+      that vary more.
+      """)
+  var select: CalibrationSelection = .random
   @Option(help: "A file with a prompt a line, {} for the class.") var templates: String?
   @Option(help: "A file with a class a line.") var classes: String?
   @Option(help: "The column of image paths.") var imageColumn = "filepath"
@@ -24,7 +30,7 @@ struct CalibrationOptions: ParsableArguments {
   /// The chosen samples; nil without data.
   ///
   /// - Throws: ``Failure`` when more samples are asked for than there are.
-  func dataset(seed: UInt64) throws -> Dataset? {
+  func dataset(_ opened: OpenedModel, _ common: CommonOptions) throws -> Dataset? {
     guard let data else { return nil }
     let dataset = try Dataset.open(
       path: data, classesFile: classes, imageColumn: imageColumn, captionColumn: captionColumn)
@@ -35,7 +41,13 @@ struct CalibrationOptions: ParsableArguments {
         "\(data): --calibration-samples asks for \(calibrationSamples) samples, found "
           + "\(dataset.sampleCount)")
     }
-    return dataset.selecting(count: calibrationSamples ?? 512, seed: seed)
+    let count = calibrationSamples ?? 512
+    switch select {
+    case .random: return dataset.selecting(count: count, seed: common.seed)
+    case .clusters:
+      return try dataset.selectingClusters(
+        count: count, seed: common.seed, opened, threadCount: common.threads)
+    }
   }
 
   /// The sentences that stand for a class.

@@ -46,14 +46,14 @@ struct PassRunner {
   func run(
     _ passes: [any Pass], on model: CLIPModel, _ opened: OpenedModel,
     calibration: (any BatchSource)? = nil, pairs: (() throws -> PairSet)? = nil,
-    records: (any WorkRecords)? = nil
+    records: (any WorkRecords)? = nil, statistics: (any TensorRecords)? = nil
   ) throws -> PassResult {
     var notes: [String] = []
     var figures: [any Encodable & Sendable] = []
     var bar: (stage: String, progress: Progress)?
     let context = PassContext(
       seed: common.seed, threadCount: common.threads, calibration: calibration, pairs: pairs,
-      records: records
+      records: records, statistics: statistics
     ) { event in
       switch event {
       case .note(let line): notes.append(line)

@@ -2,8 +2,8 @@ import Foundation
 import GraphIR
 import Passes
 
-/// The data that pruning measures a model on.
-struct PruningData {
+/// The data that passes measure a model on.
+struct CalibrationData {
   /// Batches of inputs; nil without data.
   let batches: CalibrationBatches?
   /// Reads the pairs, once; nil without data.
@@ -18,7 +18,7 @@ struct PruningData {
     let samples = options.calibrationSamples.map { "\($0)" } ?? "standard"
     description =
       "\(options.data ?? "") \(samples) \(options.templates ?? "") \(options.classes ?? "")"
-    guard let dataset = try options.dataset(seed: common.seed) else {
+    guard let dataset = try options.dataset(opened, common) else {
       pairs = nil
       return
     }

@@ -1,0 +1,160 @@
+import Foundation
+import Testing
+
+/// `quantize` on the demo, as a process.
+@Suite struct QuantizeCommandTests {
+  private let model = Program.demo + "/model"
+  private let test = Program.demo + "/test"
+
+  private func arguments(_ output: String, _ more: [String]) -> [String] {
+    [
+      "quantize", model, "-o", output, "--data", Program.demo + "/calibration",
+      "--calibration-samples", "48", "--templates", Program.demo + "/templates.txt", "--threads",
+      "2",
+    ] + more
+  }
+
+  private func evaluate(_ model: String, _ more: [String] = []) throws -> [String: Any] {
+    let answer = try Program.run(
+      ["eval", model, "--data", test, "--templates", Program.demo + "/templates.txt", "--json"]
+        + more)
+    #expect(answer.code == 0, "\(answer.errors)")
+    return try answer.json()
+  }
+
+  /// Each way of quantizing, and the top-1 that the demo keeps at least.
+  @Test(arguments: [
+    (["--weights", "int4", "--group-size", "16", "--activations", "int8"], 0.97),
+    (["--weights", "int4", "--rounding", "gptq"], 0.97),
+    (["--weights", "int3", "--token-embedding", "int8", "--rounding", "gptq"], 0.95),
+    (["--weights", "int2", "--rounding", "gptq", "--outer-weights", "int4"], 0.8),
+    (["--activations", "int4"], 0.7),
+    (["--activations", "int8", "--activation-scales", "token"], 0.98),
+    (["--activations", "int8", "--attention", "int8"], 0.97),
+    (["--activations", "int8", "--select", "clusters", "--smooth", "0.5"], 0.98),
+    (["--weights", "float16"], 0.99),
+    (["--exclude", "image.*", "--excluded-as", "bfloat16"], 0.98),
+  ])
+  func everyFormatRunsAsItIsSimulated(_ options: [String], _ least: Double) throws {
+    let scratch = try Scratch()
+    let (output, runtime) = (scratch.path("q.h5"), scratch.path("q.clipc"))
+    let answer = try Program.run(arguments(output, options + ["--json"]))
+    #expect(answer.code == 0, "\(answer.errors)")
+    #expect(try answer.json()["report"] is [String: Any])
+    _ = try Program.json("export", output, "-o", runtime)
+    let simulated = try #require(try evaluate(output)["top1"] as? Double)
+    let found = try #require(try evaluate(runtime)["top1"] as? Double)
+    #expect(simulated > least, "\(options): \(simulated)")
+    #expect(abs(found - simulated) <= 0.005)
+    let agreement = try evaluate(runtime, ["--task", "agreement", "--reference", output])
+    #expect(try #require(agreement["image_cosine_mean"] as? Double) > 0.9995)
+    #expect(try #require(agreement["text_cosine_mean"] as? Double) > 0.9995)
+  }
+
+  @Test func bytesAreKept() throws {
+    let scratch = try Scratch()
+    let kept = scratch.path("loss.state")
+    var sizes: [Int] = []
+    for target in [300_000, 400_000] {
+      let (output, runtime) = (scratch.path("q.h5"), scratch.path("q.clipc"))
+      let answer = try Program.run(
+        arguments(output, ["--target-bytes", "\(target)", "--sensitivities", kept]))
+      #expect(answer.code == 0, "\(answer.errors)")
+      _ = try Program.json("export", output, "-o", runtime)
+      let size = try #require(
+        try FileManager.default.attributesOfItem(atPath: runtime)[.size] as? Int)
+      #expect(size <= target && size > target * 9 / 10, "\(size) of \(target)")
+      sizes.append(size)
+    }
+    #expect(sizes[0] < sizes[1])
+    let impossible = try Program.run(
+      arguments(scratch.path("none.h5"), ["--target-bytes", "1000", "--sensitivities", kept]))
+    #expect(impossible.code != 0)
+    #expect(impossible.errors.contains("target-bytes"))
+    #expect(!FileManager.default.fileExists(atPath: scratch.path("none.h5")))
+  }
+
+  @Test func comparisonWritesTableAndPicture() throws {
+    let scratch = try Scratch()
+    let output = scratch.path("report.json")
+    let answer = try Program.run(
+      arguments(
+        output,
+        [
+          "--compare", "octav,max,gptq", "--weights", "int8,int2", "--validation", test, "--json",
+        ]))
+    #expect(answer.code == 0, "\(answer.errors)")
+    let rows = try #require(try answer.json()["rows"] as? [[String: Any]])
+    #expect(
+      rows.compactMap { $0["method"] as? String } == [
+        "octav", "max", "gptq", "octav", "max", "gptq",
+      ])
+    let accuracies = rows.compactMap { $0["accuracy"] as? Double }
+    // With two bits it matters how.
+    #expect(accuracies[3] > accuracies[4] && accuracies[5] > accuracies[4])
+    let sizes = rows.compactMap { $0["file_bytes"] as? Int }
+    #expect(sizes[3] < sizes[0])
+    #expect(rows.allSatisfy { ($0["layers"] as? [String: Any])?.isEmpty == false })
+    #expect(try scratch.names() == ["report.json", "report.svg"])
+  }
+
+  @Test func statisticsAreReadAgain() throws {
+    let scratch = try Scratch()
+    let file = scratch.path("statistics.h5")
+    let (first, second) = (scratch.path("a.h5"), scratch.path("b.h5"))
+    let options = ["--activations", "int8", "--statistics", file]
+    #expect(try Program.run(arguments(first, options)).code == 0)
+    let again = try Program.run(arguments(second, options))
+    #expect(again.code == 0 && !again.errors.contains("gathered anew"), "\(again.errors)")
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: first))
+        == Data(contentsOf: URL(fileURLWithPath: second)))
+    let other = try Program.run(arguments(second, options + ["--seed", "7"]))
+    #expect(other.code == 0 && other.errors.contains("gathered anew"), "\(other.errors)")
+    try Data("no statistics".utf8).write(to: URL(fileURLWithPath: file))
+    #expect(try Program.run(arguments(second, options)).code == 65)
+  }
+
+  @Test func recipesAreOptions() throws {
+    let scratch = try Scratch()
+    let recipe = scratch.path("recipe.yaml")
+    func write(_ text: String) throws {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: recipe))
+    }
+    try write("weights: int4\ngroup-size: 16\n")
+    let output = scratch.path("q.h5")
+    #expect(try Program.run(arguments(output, ["--recipe", recipe])).code == 0)
+    let numbers = try Program.json("inspect", output)["quantization"] as? [String: Any]
+    #expect(numbers?["weights"] as? String == "int4 in groups of 16")
+    // The command line goes before the recipe.
+    #expect(
+      try Program.run(arguments(output, ["--recipe=\(recipe)", "--group-size", "32"])).code == 0)
+    let others = try Program.json("inspect", output)["quantization"] as? [String: Any]
+    #expect(others?["weights"] as? String == "int4 in groups of 32")
+    for (text, code) in [("- weights\n", 65), ("weights: [a: b]\n", 65), ("weights: {\n", 65)] {
+      try write(text)
+      let answer = try Program.run(arguments(output, ["--recipe", recipe]))
+      #expect(answer.code == Int32(code) && answer.errors.contains("recipe.yaml"))
+    }
+    #expect(
+      try Program.run(arguments(output, ["--recipe", scratch.path("none.yaml")])).code == 66)
+  }
+
+  @Test(arguments: [
+    (["--weights", "int9"], Int32(64), "int9"), (["--group-size", "6"], 64, "multiple of 4"),
+    (["--grid", "full"], 64, "grid"),
+    (["--target-bytes", "5", "--max-drop", "1"], 64, "at a time"),
+    (["--weights", "int4,int8"], 64, "--compare"), (["--smooth", "2"], 64, "smooth"),
+    (["--activations", "float16"], 64, "activations"),
+    (["--calibration-samples", "100000"], 65, "100000"),
+    (["--exclude", "*"], 65, "no weight is left"),
+  ])
+  func refusals(_ options: [String], _ code: Int32, _ mention: String) throws {
+    let scratch = try Scratch()
+    let answer = try Program.run(arguments(scratch.path("q.h5"), options))
+    #expect(answer.errors.contains(mention), "\(answer.errors)")
+    #expect(answer.code == code, "\(answer.errors)")
+    #expect(answer.errors.split(separator: "\n").count == 1)
+    #expect(try scratch.names() == [])
+  }
+}
