@@ -89,6 +89,8 @@ package struct Quantize: Pass {
     on graph: consuming Graph, in context: borrowing PassContext
   ) throws(PassError) -> (graph: Graph, report: QuantizationReport) {
     try checkOptions(in: context)
+    // With statistics at hand nothing else may have opened it yet.
+    do { try Matrix.open() } catch { throw .calibration(error) }
     let float = graph
     let plan = try QuantizationPlan(options, for: float)
     for note in plan.notes { context.report(.note(note)) }
