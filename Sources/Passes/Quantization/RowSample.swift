@@ -93,6 +93,17 @@ package struct RowSample: Equatable, Sendable {
     return histogram
   }
 
+  /// The sample with `count` rows at most, evenly taken, and the ranges of all.
+  package func thinned(to count: Int) -> RowSample {
+    guard self.count > count, count > 0 else { return self }
+    var result = self
+    result.elements = (0..<count).flatMap { place in
+      let start = place * self.count / count * width
+      return elements[start..<(start + width)]
+    }
+    return result
+  }
+
   /// About `wanted` of the rows, evenly taken, `[n, width]`.
   package func rows(about wanted: Int) -> [Float] {
     let step = max(1, count / max(wanted, 1))

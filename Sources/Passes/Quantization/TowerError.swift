@@ -6,7 +6,7 @@ import TensorCore
 /// What a tower's numbers lost, before and behind pooling, on calibration data.
 package struct TowerError: Codable, Sendable {
   /// Items, images or texts, that were compared at most.
-  package static let comparedItems = 64
+  package static let comparedItems = 16
 
   /// Which tower.
   package let tower: Tower

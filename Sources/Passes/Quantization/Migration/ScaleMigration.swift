@@ -22,8 +22,12 @@ package struct ScaleMigration {
 
   /// The strengths that are tried.
   static let strengths: [Double] = [0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1]
-  /// Rows on which outputs are compared.
+  /// Rows on which outputs are compared, and output channels of each layer that are: what suits
+  /// some of them suits all, and a full comparison would take most of the time of the pass.
   static let comparedRows = 256
+  static let comparedChannels = 384
+  /// Rows whose distribution decides about ranges in a trial.
+  static let trialRows = 512
 
   /// What was found for a site.
   package struct Choice: Codable, Sendable {
@@ -65,11 +69,12 @@ package struct ScaleMigration {
       for index in elements.indices {
         peaks[index % sample.width] = max(peaks[index % sample.width], abs(elements[index]))
       }
-      weights.append((elements, reader))
+      weights.append((Self.some(elements, width: sample.width), reader))
     }
     let rows = sample.rows(about: Self.comparedRows)
     let trial = Trial(
-      rows: rows, sample: sample, weights: weights, codes: codes, graph: graph,
+      rows: rows, sample: sample.thinned(to: Self.trialRows), weights: weights, codes: codes,
+      graph: graph,
       threadCount: threadCount, quantizer: quantizer)
     let plain = try trial.error(with: nil)
     let name = graph.name(of: site.activation)
@@ -87,6 +92,16 @@ package struct ScaleMigration {
     let choice = Choice(
       name: name, strength: best.strength, errorBefore: plain, errorAfter: best.error)
     return (best.factors, choice)
+  }
+
+  /// Some of the rows of a weight, evenly taken.
+  private static func some(_ elements: [Float], width: Int) -> [Float] {
+    let count = elements.count / max(width, 1)
+    guard count > comparedChannels else { return elements }
+    return (0..<comparedChannels).flatMap { place in
+      let start = place * count / comparedChannels * width
+      return elements[start..<(start + width)]
+    }
   }
 
   /// `max|x|^α / max|w|^(1-α)`, with geometric mean 1; 1 for a channel that is always zero.
