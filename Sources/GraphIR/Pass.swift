@@ -47,7 +47,8 @@ package struct PassContext {
   /// Surrounds a pass with the given things.
   package init(
     seed: UInt64 = 0, threadCount: Int = 1, calibration: (any BatchSource)? = nil,
-    pairs: (() throws -> PairSet)? = nil, records: (any WorkRecords)? = nil, statistics: (any TensorRecords)? = nil,
+    pairs: (() throws -> PairSet)? = nil, records: (any WorkRecords)? = nil,
+    statistics: (any TensorRecords)? = nil,
     report: @escaping (PassEvent) -> Void = { _ in }
   ) {
     self.seed = seed
