@@ -99,7 +99,7 @@ package struct ActivationQuantization: Hashable, Sendable {
   @inlinable
   package func code(of value: Float) -> UInt8 {
     let scaled = (value * inverseScale).rounded(.toNearestOrEven) + Float(zeroPoint)
-    return UInt8(min(max(scaled, Float(lowest)), Float(highest)))
+    return UInt8(min(max(Float(lowest), scaled), Float(highest)))
   }
 
   /// The value that `code` stands for.

@@ -33,6 +33,13 @@ import Testing
     (["--activations", "int8", "--attention", "int8"], 0.97),
     (["--activations", "int8", "--select", "clusters", "--smooth", "0.5"], 0.98),
     (["--weights", "float16"], 0.99),
+    (
+      [
+        "--weights", "int4", "--activations", "int8", "--activation-scales", "token", "--rounding",
+        "gptq",
+      ], 0.97
+    ),
+    (["--weights", "int6", "--rounding", "adaquant", "--calibration-samples", "4"], 0.9),
     (["--exclude", "image.*", "--excluded-as", "bfloat16"], 0.98),
   ])
   func everyFormatRunsAsItIsSimulated(_ options: [String], _ least: Double) throws {
@@ -126,6 +133,14 @@ import Testing
     #expect(try Program.run(arguments(output, ["--recipe", recipe])).code == 0)
     let numbers = try Program.json("inspect", output)["quantization"] as? [String: Any]
     #expect(numbers?["weights"] as? String == "int4 in groups of 16")
+    try write("weights: int4\nexclude: [image.*, text.projection*]\n")
+    #expect(try Program.run(arguments(output, ["--recipe", recipe])).code == 0)
+    let left = try Program.run(["inspect", output, "--layers"])
+    #expect(
+      left.output.split(separator: "\n").allSatisfy {
+        !$0.hasPrefix("image.") || !$0.contains("int4")
+      })
+    try write("weights: int4\ngroup-size: 16\n")
     // The command line goes before the recipe.
     #expect(
       try Program.run(arguments(output, ["--recipe=\(recipe)", "--group-size", "32"])).code == 0)
@@ -156,5 +171,19 @@ import Testing
     #expect(answer.code == code, "\(answer.errors)")
     #expect(answer.errors.split(separator: "\n").count == 1)
     #expect(try scratch.names() == [])
+  }
+
+  @Test func whatOneRunLeftAnotherQuantizes() throws {
+    let scratch = try Scratch()
+    let (first, second) = (scratch.path("a.h5"), scratch.path("b.h5"))
+    let activations = ["--activations", "int8", "--data", Program.demo + "/calibration"]
+    #expect(
+      try Program.run(
+        arguments(first, ["--activations", "int8", "--exclude", "*attention.value*"])
+      ).code == 0)
+    let again = try Program.run(["quantize", first, "-o", second] + activations)
+    #expect(again.code == 0, "\(again.errors)")
+    _ = try Program.json("export", second, "-o", scratch.path("b.clipc"))
+    #expect(try #require(try evaluate(scratch.path("b.clipc"))["top1"] as? Double) > 0.97)
   }
 }

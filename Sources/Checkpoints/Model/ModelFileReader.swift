@@ -44,6 +44,9 @@ struct ModelFileReader {
     guard let shape = type.shape(binding: [:]), elementCount(of: shape) != nil else {
       throw malformed("dataset graph, parameter \(name)", "known extents", "\(type)")
     }
+    guard let width = elementCount(of: Array(shape.dropFirst())), width <= Int(Int32.max) else {
+      throw malformed("dataset graph, parameter \(name)", "rows of fewer elements", "\(type)")
+    }
     let mask = try mask(name, shape)
     guard let quantization = try quantization(name, shape) else {
       switch type.dtype {

@@ -59,7 +59,7 @@ final class WalkRun {
       for cut in form.bottlenecks(before: output) + [output] {
         guard case .node(let place) = form.origin(of: cut) else { continue }
         // A rounding stays with the layers that read it, and the original has none.
-        guard cut == output || rounding(making: cut) == nil else { continue }
+        guard cut == output || unrounded(cut) == cut else { continue }
         let inside = own.filter { $0.node >= first && $0.node <= place }
         if !inside.isEmpty { parts.append(.init(start: start, layers: inside)) }
         start = cut
@@ -273,7 +273,12 @@ final class WalkRun {
   }
 
   /// What a rounding that makes `value` rounds; `value` itself where none does.
-  private func unrounded(_ value: Value) -> Value { rounding(making: value)?.input ?? value }
+  private func unrounded(_ value: Value) -> Value {
+    guard case .node(let place) = form.origin(of: value),
+      form.nodes[place].op is FakeQuantize || form.nodes[place].op is FakeQuantizeTokens
+    else { return value }
+    return form.nodes[place].inputs[0]
+  }
 
   /// What the original has in place of `value`.
   private func originalValue(_ value: Value) throws(PassError) -> Value {

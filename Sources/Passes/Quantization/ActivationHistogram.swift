@@ -127,7 +127,13 @@ package struct ActivationHistogram: Equatable, Sendable {
     let numbers = tensor.elements(of: Double.self)
     let whole = numbers[1...2] + numbers[5...]
     guard whole.allSatisfy({ $0 >= 0 && $0 <= 0x1p53 && $0 == $0.rounded() }),
-      whole.reduce(0, +) <= 0x1p53, !numbers[3].isNaN, !numbers[4].isNaN
+      whole.reduce(0, +) <= 0x1p53
+    else { return nil }
+    // Before the first value the range is empty.
+    let isEmpty = numbers[3] == .infinity && numbers[4] == -.infinity
+    guard isEmpty || abs(numbers[3]) <= Double(Float.greatestFiniteMagnitude),
+      isEmpty || abs(numbers[4]) <= Double(Float.greatestFiniteMagnitude),
+      isEmpty || numbers[3] <= numbers[4]
     else { return nil }
     if numbers[0] != -1000 {
       guard let exponent = Int(exactly: numbers[0]), (-100...129).contains(exponent) else {

@@ -28,6 +28,7 @@ package enum Calibration {
   ) throws(PassError) -> [Value: ActivationStatistics] {
     guard let source = context.calibration else { throw .needsData(pass: Quantize.name) }
     let all = points.union(sampled)
+    guard !all.isEmpty else { return [:] }
     let key = Self.key(all, sampled, in: graph)
     do {
       if let kept = try context.statistics?.tensors(for: key),
@@ -101,7 +102,8 @@ package enum Calibration {
       if sampled.contains(value) {
         guard let rows = tensors["\(name).rows"], let ranges = tensors["\(name).ranges"],
           rows.dtype == .float32, ranges.dtype == .float32, rows.shape.count == 2,
-          rows.shape[1] > 0, ranges.shape == [2, rows.shape[1]]
+          rows.shape[1] == graph.tensorType(of: value).extents.last?.fixedCount, rows.shape[1] > 0,
+          ranges.shape == [2, rows.shape[1]]
         else { return nil }
         let ends = ranges.elements(of: Float.self)
         let elements = rows.elements(of: Float.self)

@@ -67,13 +67,18 @@ struct QuantizationPlan {
     self.weights = weights
     self.quantizers = quantizers
     self.floats = floats
+    if options.quantizesAttention, graph.nodes.contains(where: { $0.op is ProportionalAttention }) {
+      notes.append("attention over merged tokens stays float32")
+    }
     self.notes = notes
     activationCodes = ActivationCodes(
       bitCount: options.activations.bitCount, isPerToken: options.isPerToken,
       clipping: options.clipping, percentile: options.percentile)
     sites = MigrationSite.sites(in: graph, wanted).filter { site in
+      // The ranges of values that are codes themselves are those of values that stay as they are.
       !isExcluded(graph.name(of: site.activation))
         && site.readers.contains { quantizers[$0] != nil }
+        && !(options.quantizesAttention && graph.isMixed(site.activation))
     }
     var points = Set<Value>()
     var reads: [String: [Int]] = [:]
@@ -104,6 +109,12 @@ struct QuantizationPlan {
 }
 
 extension Graph {
+  /// Whether `value` is what an attention makes.
+  fileprivate func isMixed(_ value: Value) -> Bool {
+    guard case .node(let index) = origin(of: value) else { return false }
+    return nodes[index].op is Attention
+  }
+
   /// Whether `value` is what a rounding node makes.
   fileprivate func isRounded(_ value: Value) -> Bool {
     guard case .node(let index) = origin(of: value) else { return false }

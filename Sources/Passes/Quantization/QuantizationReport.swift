@@ -131,7 +131,7 @@ package struct QuantizationReport: Codable, Sendable {
         "\(tower.tower.rawValue) tower, \(tower.items) calibration items: cosine to before "
           + String(format: "%.5f", tower.meanCosine) + " on average, "
           + String(format: "%.5f", tower.leastCosine) + " at least; a logit is off by "
-          + "\(Self.number(tower.logitError)); relative error of tokens "
+          + "\(tower.logitError.map(Self.number) ?? "any number"); relative error of tokens "
           + "\(Self.number(tower.tokenErrors.min() ?? 0))..."
           + "\(Self.number(tower.tokenErrors.max() ?? 0))")
     }

@@ -123,6 +123,15 @@ package struct Quantize: Pass {
     return (quantized, report)
   }
 
+  /// The names of the weights and tables of `graph` that get codes, in its order.
+  ///
+  /// - Throws: ``PassError`` when `options` cannot be met.
+  package static func weightNames(
+    of graph: Graph, options: Options
+  ) throws(PassError) -> [String] {
+    try QuantizationPlan(options, for: graph).weights.map { graph.name(of: $0) }
+  }
+
   private func checkOptions(in context: borrowing PassContext) throws(PassError) {
     guard options.percentile > 0, options.percentile <= 100 else {
       throw .option(
@@ -287,8 +296,9 @@ extension Graph {
         let value = node.inputs[position]
         guard let operation = operations[value] else { continue }
         if rounded[value] == nil {
-          rounded[value] = try rewriter.result.add(
-            "\(self.name(of: value)).codes", operation, inputs[position])
+          var name = "\(self.name(of: value)).codes"
+          while self.value(named: name) != nil { name += ".codes" }
+          rounded[value] = try rewriter.result.add(name, operation, inputs[position])
         }
         if let image = rounded[value] { inputs[position] = image }
       }

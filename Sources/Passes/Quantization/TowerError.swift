@@ -5,7 +5,7 @@ import TensorCore
 
 /// What a tower's numbers lost, before and behind pooling, on calibration data.
 package struct TowerError: Codable, Sendable {
-  /// Items, images or texts, that were compared at most.
+  /// So many items, images or texts, are compared at least where there are as many: whole batches.
   package static let comparedItems = 16
 
   /// Which tower.
@@ -17,8 +17,8 @@ package struct TowerError: Codable, Sendable {
   /// The least cosine of the embeddings.
   package let leastCosine: Double
   /// By how much a logit can be off, on average over the items: the length of the difference of two
-  /// embeddings times the logit scale.
-  package let logitError: Double
+  /// embeddings times the logit scale; nil where that is not finite.
+  package let logitError: Double?
   /// For each position the length of the difference of the last tokens before pooling over the
   /// length of the token, as the root of a mean of squares over the items.
   package let tokenErrors: [Double]
@@ -154,9 +154,10 @@ private final class Comparison {
 
   func error(logitScale: Double) -> TowerError? {
     guard items > 0 else { return nil }
+    let logitError = logitScale * distances / Double(items)
     return TowerError(
       tower: tower, items: items, meanCosine: cosines.reduce(0, +) / Double(items),
-      leastCosine: cosines.min() ?? 1, logitError: logitScale * distances / Double(items),
+      leastCosine: cosines.min() ?? 1, logitError: logitError.isFinite ? logitError : nil,
       tokenErrors: zip(tokenErrors, tokenCounts).map { ($0 / max($1, 1)).squareRoot() })
   }
 }

@@ -46,7 +46,15 @@ struct QuantizeCommand: Command {
         throw Failure(.usage, "\(what) needs --data to calibrate on")
       }
     }
-    if let compare { return try execute(comparing: compare, options) }
+    if let compare {
+      guard !budget.isGiven, statistics == nil, budget.sensitivities == nil else {
+        throw Failure(.usage, "--compare takes no budget and keeps no statistics")
+      }
+      return try execute(comparing: compare, options)
+    }
+    guard validation == nil else {
+      throw Failure(.usage, "--validation is what --compare measures on")
+    }
     guard options.count == 1, var only = options.first else {
       throw Failure(.usage, "several formats are for --compare")
     }
@@ -77,6 +85,12 @@ struct QuantizeCommand: Command {
     let records = RecordFile(
       path: budget.sensitivities ?? output + ".state",
       work: try data.work(opened, "sensitivities of weights", common))
+    guard !records.isForeign else {
+      throw Failure(
+        .malformedInput,
+        "\(budget.sensitivities ?? output + ".state"): expected sensitivities of clipc, found "
+          + "another file")
+    }
     let run = BudgetedQuantization(
       opened: opened, source: source, data: data, common: common, statistics: statistics,
       records: records)
@@ -97,7 +111,7 @@ struct QuantizeCommand: Command {
   ) throws -> StatisticsFile? {
     guard let statistics else { return nil }
     guard let batches else { throw Failure(.usage, "--statistics are those of --data") }
-    return try StatisticsFile(path: statistics, opened, batches, common)
+    return try StatisticsFile(path: statistics, opened, batches)
   }
 
   private func execute(comparing list: String, _ options: [Quantize.Options]) throws {

@@ -1,6 +1,5 @@
 import Charts
 import Checkpoints
-import Datasets
 import Evaluation
 import Foundation
 import GraphIR
@@ -35,9 +34,7 @@ struct PruningComparison {
   private let run: PruningRun
   private let choice: PruningChoice
   private let details: MethodOptions
-  private let dataset: Dataset
-  private let prompts: Prompts
-  private let usesClasses: Bool
+  private let measure: AccuracyMeasure
 
   /// Prepares to measure on `validation`, or on the calibration data where that is nil.
   init(
@@ -48,18 +45,7 @@ struct PruningComparison {
     self.run = run
     self.choice = choice
     self.details = details
-    guard let path = validation ?? calibration.data else {
-      throw Failure(.usage, "--compare needs --validation, or --data, to measure accuracy on")
-    }
-    if validation == nil {
-      Terminal.warn("accuracy is measured on the calibration data: --validation names others")
-    }
-    dataset = try Dataset.open(
-      path: path, classesFile: calibration.classes, imageColumn: calibration.imageColumn,
-      captionColumn: calibration.captionColumn)
-    dataset.warnings.forEach(Terminal.warn)
-    prompts = try calibration.prompts()
-    usesClasses = !dataset.classNames.isEmpty
+    measure = try AccuracyMeasure(calibration, validation: validation, run.common)
   }
 
   /// Runs every method at every share; pictures of what each found sensitive are named after `base`.
@@ -86,27 +72,23 @@ struct PruningComparison {
         }
         if let row = rows.last {
           Terminal.say(
-            "\(row.method) \(row.sparsity): \(task) \(String(format: "%.4f", row.accuracy))")
+            "\(row.method) \(row.sparsity): \(measure.task) \(String(format: "%.4f", row.accuracy))"
+          )
         }
       }
     }
     return Report(
-      model: run.opened.path, structure: choice.structure, task: task,
-      samples: "\(dataset.sampleCount)", dense: dense, rows: rows)
+      model: run.opened.path, structure: choice.structure, task: measure.task,
+      samples: "\(measure.sampleCount)", dense: dense, rows: rows)
   }
-
-  private var task: String { usesClasses ? "top-1" : "mean recall@1" }
 
   private func row(
     _ method: String, _ share: Double, _ model: CLIPModel, seconds: Double
   ) throws -> Row {
     let opened = OpenedModel(model, name: "the pruned model")
     let summary = ModelSummary(model.graph)
-    let inputs = try ModelInputs(opened, threadCount: run.common.threads)
-    let evaluation = EvalRun(inputs, dataset, prompts)
-    let figure = usesClasses ? try evaluation.zeroShot() : try evaluation.retrieval()
     return Row(
-      method: method, sparsity: share, accuracy: figure.main,
+      method: method, sparsity: share, accuracy: try measure.accuracy(of: opened),
       parameters: summary.parameters.imageTower + summary.parameters.textTower,
       nonzero: summary.parameters.nonzero, macs: summary.macs.image + summary.macs.text,
       fileBytes: try opened.runtimeBytes().bytes.count, seconds: seconds)

@@ -28,17 +28,19 @@ struct BudgetedQuantization {
   func result(_ options: Quantize.Options, bytes target: Int) throws -> PassResult {
     // What the file holds beside weights is known once there is one.
     var limit = target
-    var best: PassResult?
+    var best: (result: PassResult, size: Int)?
     for _ in 0..<6 {
       let result: PassResult
-      do { result = try self.result(options, .bytes(max(limit, 1))) } catch let error as PassError {
+      do { result = try self.result(options, .bytes(max(limit, 1))) } catch PassError.option(
+        "target-bytes", let expected, let found)
+      {
         guard best == nil else { break }
-        throw error
+        throw PassError.option(name: "target-bytes", expected: expected, found: found)
       }
       let size = try OpenedModel(result.model, name: "the quantized model").runtimeBytes().bytes
         .count
       Terminal.say("weights of at most \(limit) bytes make a file of \(size)")
-      if size <= target { best = result }
+      if size <= target, size > best?.size ?? 0 { best = (result, size) }
       guard size > target || target - size > target / 500 else { break }
       limit += target - size
       guard limit > 0 else { break }
@@ -46,7 +48,7 @@ struct BudgetedQuantization {
     guard let best else {
       throw Failure(.usage, "--target-bytes \(target) is met by no choice of bits")
     }
-    return best
+    return best.result
   }
 
   /// The smallest model that loses at most `points` of accuracy on the data.
@@ -62,7 +64,9 @@ struct BudgetedQuantization {
     for _ in 0..<8 {
       let middle = (low + high) / 2
       let tried: PassResult
-      do { tried = try result(options, .loss(pow(10, middle))) } catch is PassError {
+      do { tried = try result(options, .loss(pow(10, middle))) } catch PassError.option(
+        "max-drop", _, _)
+      {
         low = middle
         continue
       }
@@ -91,6 +95,7 @@ struct BudgetedQuantization {
       var tried = options
       tried.allocation = nil
       tried.rounding = nil
+      tried.biasTuning = nil
       guard let format = NumberFormat(bitCount: bits) else { continue }
       tried.weights = format
       tried.outerWeights = format
@@ -101,8 +106,7 @@ struct BudgetedQuantization {
       ).model
       let nodes = try nodes(of: model)
       var left = nodes.reduce(0) { $0 + $1.milliseconds }
-      for value in source.graph.multipliedWeights + source.graph.gatheredTables {
-        let name = source.graph.name(of: value)
+      for name in try Quantize.weightNames(of: source.graph, options: tried) {
         let layer = name.hasSuffix(".weight") ? String(name.dropLast(7)) : name
         // Layers that share an input are one product: each has its part by the number of layers.
         guard let node = nodes.first(where: { $0.layers.contains(layer) }) else {

@@ -1,6 +1,4 @@
 import Charts
-import Datasets
-import Evaluation
 import Foundation
 import GraphIR
 import Passes
@@ -56,13 +54,11 @@ struct QuantizationComparison {
 
   private let opened: OpenedModel
   private let source: CLIPModel
-  private let batches: CalibrationBatches?
+  private let data: CalibrationData
+  /// What one run found out about the model and the data, for the others.
+  private let statistics = KeptStatistics()
   private let common: CommonOptions
-  private let dataset: Dataset
-  private let prompts: Prompts
-
-  private var usesClasses: Bool { !dataset.classNames.isEmpty }
-  private var task: String { usesClasses ? "top-1" : "mean recall@1" }
+  private let measure: AccuracyMeasure
 
   /// Prepares to measure on `validation`, or on the calibration data where that is nil.
   init(
@@ -70,19 +66,9 @@ struct QuantizationComparison {
   ) throws {
     opened = try OpenedModel(path: path)
     source = try opened.graphModel(for: "quantize")
-    batches = try CalibrationBatches(calibration, opened, source.graph, common)
+    data = try CalibrationData(calibration, opened, source.graph, common)
     self.common = common
-    guard let place = validation ?? calibration.data else {
-      throw Failure(.usage, "--compare needs --validation, or --data, to measure accuracy on")
-    }
-    if validation == nil {
-      Terminal.warn("accuracy is measured on the calibration data: --validation names others")
-    }
-    dataset = try Dataset.open(
-      path: place, classesFile: calibration.classes, imageColumn: calibration.imageColumn,
-      captionColumn: calibration.captionColumn)
-    dataset.warnings.forEach(Terminal.warn)
-    prompts = try calibration.prompts()
+    measure = try AccuracyMeasure(calibration, validation: validation, common)
   }
 
   /// Runs every method with every pair of formats.
@@ -93,14 +79,15 @@ struct QuantizationComparison {
       for method in methods {
         var options = choice
         if let clipping = method.clipping { options.clipping = clipping }
-        if let rounding = method.rounding {
+        if let rounding = method.rounding, rounding != .nearest || options.rounding != nil {
           var own = options.rounding ?? LayerRounding.Options()
           own.method = rounding
           options.rounding = own
         }
         let start = ContinuousClock.now
         let result = try PassRunner(common).run(
-          [Quantize(options: options)], on: source, opened, calibration: batches)
+          [Quantize(options: options)], on: source, opened, calibration: data.batches,
+          pairs: data.pairs, statistics: statistics)
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         let figures = result.figures.lazy.compactMap { $0 as? QuantizationReport }.first
         let made = try row(
@@ -108,12 +95,13 @@ struct QuantizationComparison {
         ) { $0 == "weights" ? options.weights.rawValue : options.activations.rawValue }
         rows.append(made)
         Terminal.say(
-          "\(made.method), \(made.weights) x \(made.activations): \(task) "
+          "\(made.method), \(made.weights) x \(made.activations): \(measure.task) "
             + String(format: "%.4f", made.accuracy))
       }
     }
     return Report(
-      model: opened.path, task: task, samples: dataset.sampleCount, float: float, rows: rows)
+      model: opened.path, task: measure.task, samples: measure.sampleCount, float: float,
+      rows: rows)
   }
 
   private static func layers(_ report: QuantizationReport?) -> [String: Double] {
@@ -127,15 +115,13 @@ struct QuantizationComparison {
     _ report: QuantizationReport? = nil, _ format: (String) -> String
   ) throws -> Row {
     let opened = OpenedModel(model, name: "the quantized model")
-    let inputs = try ModelInputs(opened, threadCount: common.threads)
-    let evaluation = EvalRun(inputs, dataset, prompts)
-    let figure = usesClasses ? try evaluation.zeroShot() : try evaluation.retrieval()
     func cosine(_ tower: Tower) -> Double? {
       report?.towers.first { $0.tower == tower }?.meanCosine
     }
     return Row(
       method: method, weights: format("weights"), activations: format("activations"),
-      accuracy: figure.main, imageCosine: cosine(.image), textCosine: cosine(.text),
+      accuracy: try measure.accuracy(of: opened), imageCosine: cosine(.image),
+      textCosine: cosine(.text),
       fileBytes: try opened.runtimeBytes().bytes.count, seconds: seconds, layers: layers)
   }
 }

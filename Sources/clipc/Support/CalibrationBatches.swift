@@ -1,3 +1,4 @@
+import Checkpoints
 import Datasets
 import GraphIR
 import Operators
@@ -25,6 +26,25 @@ final class CalibrationBatches: BatchSource {
     prompts = try options.prompts()
     threadCount = common.threads
     seed = common.seed
+  }
+
+  /// A hash of all that decides the batches beside the model: names, bytes and captions of the
+  /// images, classes and prompts, and the seed.
+  func identity() throws -> String {
+    var hash = SHA256()
+    func take(_ bytes: [UInt8]) {
+      withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { hash.update($0) }
+      bytes.withUnsafeBytes { hash.update($0) }
+    }
+    try dataset.forEachSample { sample in
+      take(Array(sample.name.utf8))
+      take(Array((sample.caption ?? "").utf8))
+      take(Array("\(sample.classIndex ?? -1)".utf8))
+      take((try? sample.loadBytes()) ?? [])
+    }
+    for text in dataset.classNames + ["prompts"] + prompts.templates { take(Array(text.utf8)) }
+    take(Array("\(seed)".utf8))
+    return hash.finish()
   }
 
   func forEachBatch(_ body: (Batch) throws -> Void) throws {

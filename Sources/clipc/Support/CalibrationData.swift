@@ -8,17 +8,13 @@ struct CalibrationData {
   let batches: CalibrationBatches?
   /// Reads the pairs, once; nil without data.
   let pairs: (() throws -> PairSet)?
-  private let description: String
 
   /// Prepares to read what `options` name.
   init(
     _ options: CalibrationOptions, _ opened: OpenedModel, _ graph: Graph, _ common: CommonOptions
   ) throws {
     batches = try CalibrationBatches(options, opened, graph, common)
-    let samples = options.calibrationSamples.map { "\($0)" } ?? "standard"
-    description =
-      "\(options.data ?? "") \(samples) \(options.templates ?? "") \(options.classes ?? "")"
-    guard let dataset = try options.dataset(opened, common) else {
+    guard let dataset = batches?.dataset else {
       pairs = nil
       return
     }
@@ -32,14 +28,15 @@ struct CalibrationData {
     }
   }
 
-  /// What tells this work from other work: the model, the options, the data and the seed.
+  /// What tells this work from other work: the model, the options, the data, seed and threads.
   func work(
     _ opened: OpenedModel, _ options: some Encodable, _ common: CommonOptions
   ) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let choices = String(decoding: try encoder.encode(options), as: UTF8.self)
+    let data = try batches?.identity() ?? ""
     return printable(
-      "clipc \(try opened.sha256()) \(choices) \(description) \(common.seed) \(common.threads)")
+      "clipc \(try opened.sha256()) \(choices) \(data) \(common.seed) \(common.threads)")
   }
 }

@@ -52,6 +52,9 @@ extension Dataset {
     guard rows.count > 0 else {
       throw Failure(.malformedInput, "\(path): no calibration image could be read")
     }
+    guard rows.values.allSatisfy(\.isFinite) else {
+      throw Failure(.malformedInput, "\(opened.path): gives embeddings that are not finite")
+    }
     let clusters = KMeans(
       rows, count: max(2, count / CalibrationSelection.samplesPerCluster), seed: seed,
       threadCount: threadCount)

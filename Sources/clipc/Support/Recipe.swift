@@ -12,7 +12,8 @@ enum Recipe {
   /// - Throws: ``Failure`` when the file is missing or no such mapping.
   static func expanding(_ arguments: [String]) throws -> [String] {
     var rest = arguments
-    guard let place = rest.firstIndex(where: { $0 == "--recipe" || $0.hasPrefix("--recipe=") })
+    let ahead = rest.prefix { $0 != "--" }
+    guard let place = ahead.firstIndex(where: { $0 == "--recipe" || $0.hasPrefix("--recipe=") })
     else { return arguments }
     var path = String(rest[place].dropFirst("--recipe=".count))
     if rest[place] == "--recipe" {
@@ -41,10 +42,14 @@ enum Recipe {
       throw Failure(.malformedInput, "\(path): expected a mapping from options to values")
     }
     return try mapping.sorted { $0.key < $1.key }.flatMap { name, value -> [String] in
-      guard name != "recipe", name.allSatisfy({ $0.isLowercase || $0.isNumber || $0 == "-" })
+      guard name != "recipe", !name.isEmpty,
+        name.allSatisfy({ $0.isLowercase || $0.isNumber || $0 == "-" })
       else { throw Failure(.malformedInput, "\(path): \(name) is no name of an option") }
       switch value {
       case let flag as Bool: return flag ? ["--\(name)"] : []
+      case let list as [Any] where name == "exclude":
+        // Each is an option of its own.
+        return try list.flatMap { ["--\(name)", try word($0, name, path)] }
       case let list as [Any]:
         return ["--\(name)", try list.map { try word($0, name, path) }.joined(separator: ",")]
       default: return ["--\(name)", try word(value, name, path)]

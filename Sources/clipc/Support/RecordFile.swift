@@ -11,6 +11,8 @@ final class RecordFile: WorkRecords {
   private let work: String
   private var known: [String: [Double]] = [:]
   private var handle: FileHandle?
+  /// Whether the file holds something else than records.
+  private(set) var isForeign = false
   /// How many records an earlier run left.
   private(set) var resumedCount = 0
 
@@ -25,7 +27,9 @@ final class RecordFile: WorkRecords {
     self.work = work
     guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return }
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
-    guard let first = lines.first, first == work else { return }
+    guard let first = lines.first else { return }
+    isForeign = !first.hasPrefix("clipc ")
+    guard first == work else { return }
     for line in lines.dropFirst() {
       guard let record = try? JSONDecoder().decode(Line.self, from: Data(line.utf8)) else {
         continue

@@ -2,7 +2,6 @@ import Checkpoints
 import Foundation
 import GraphIR
 import TensorCore
-import Training
 
 /// Statistics of a model over calibration data in a file, for later runs on the same.
 ///
@@ -19,14 +18,9 @@ final class StatisticsFile: TensorRecords {
     self.work = work
   }
 
-  /// The file of statistics of `opened` over what `calibration` chooses.
-  convenience init(
-    path: String, _ opened: OpenedModel, _ batches: CalibrationBatches, _ common: CommonOptions
-  ) throws {
-    self.init(
-      path: path,
-      work: "\(try opened.sha256()) \(try DatasetIdentity(of: batches.dataset).sha256) "
-        + "\(common.seed)")
+  /// The file of statistics of `opened` over `batches`.
+  convenience init(path: String, _ opened: OpenedModel, _ batches: CalibrationBatches) throws {
+    self.init(path: path, work: "\(try opened.sha256()) \(try batches.identity())")
   }
 
   func tensors(for key: String) throws -> [String: Tensor]? {
@@ -68,4 +62,13 @@ final class StatisticsFile: TensorRecords {
       }
     }
   }
+}
+
+/// Statistics of one model over one choice of data for as long as the process runs.
+final class KeptStatistics: TensorRecords {
+  private var known: [String: [String: Tensor]] = [:]
+
+  func tensors(for key: String) -> [String: Tensor]? { known[key] }
+
+  func keep(_ tensors: [String: Tensor], for key: String) { known[key] = tensors }
 }

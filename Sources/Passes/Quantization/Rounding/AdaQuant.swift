@@ -57,11 +57,11 @@ package struct AdaQuant: Sendable {
 
   /// What is learned for `targets` from `start` on.
   func solution(of targets: LayerTargets, startingAt start: Solution, seed: UInt64) -> Solution {
-    let held = Int(Double(targets.count) * options.heldOut)
+    let held = max(Int(Double(targets.count) * options.heldOut), 1)
     let batch = min(options.batch, targets.count - held)
-    guard batch > 0, options.steps > 0, targets.energy > 0 else { return start }
-    let fit = AdaQuantFit(
-      targets, start, options, heldOut: max(held, 1), batch: batch, seed: seed)
+    guard batch > 0, options.steps > 0, targets.energy > 0, Float(2 / targets.energy).isFinite
+    else { return start }
+    let fit = AdaQuantFit(targets, start, options, heldOut: held, batch: batch, seed: seed)
     return fit.run()
   }
 }

@@ -71,6 +71,7 @@ package struct LayerRounding: Sendable {
   ///     of exactly one linear layer, a table, say, gets the nearest codes.
   ///   - context: lends calibration data, a seed and threads.
   /// - Returns: The graph, and a figure for each linear layer in the order of the model.
+  /// - Returns: the graph, and a row for each layer.
   /// - Throws: ``PassError`` when data are missing, names are unknown or a layer cannot be rounded.
   package func run(
     on graph: Graph, float: Graph, quantizers: [String: WeightQuantizer],
@@ -83,7 +84,7 @@ package struct LayerRounding: Sendable {
         let quantizer = quantizers[name]
       else { throw .unsuitable(pass: pass, "the model has no parameter \(name)") }
       var parameter = own
-      if start.isLinearWeight(value) {
+      if start.isLinearWeight(value), own.tensor.count > 0 {
         layers.append(value)
       } else {
         parameter = try quantizer.quantize(own, named: name, threadCount: context.threadCount)
