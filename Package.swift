@@ -58,7 +58,7 @@ let package = Package(
     library(
       "Training",
       [
-        "Execution", "Checkpoints", "Datasets", "Operators", "GraphIR", "Preprocessing",
+        "Charts", "Execution", "Checkpoints", "Datasets", "Operators", "GraphIR", "Preprocessing",
         "TensorCore", "CKernels",
       ]),
     library("Evaluation", ["Operators", "GraphIR", "TensorCore"]),

@@ -8,11 +8,11 @@ struct SVGDrawing {
   init(width: Double, height: Double, title: String) {
     self.width = width
     self.height = height
-    lines = ["<title>\(Self.escaped(title))</title>"]
+    lines = ["<title>\(title.xmlEscaped)</title>"]
     fill(0, 0, width, height, "#ffffff")
     lines.append(
       "<text x=\"24\" y=\"32\" font-size=\"18\" font-weight=\"bold\" fill=\"#202020\">"
-        + "\(Self.escaped(title))</text>")
+        + "\(title.xmlEscaped)</text>")
   }
 
   /// The whole document.
@@ -57,7 +57,7 @@ struct SVGDrawing {
     let start =
       "<rect x=\"\(Self.text(x))\" y=\"\(Self.text(y))\" width=\"\(Self.text(width))\""
       + " height=\"\(Self.text(height))\" fill=\"\(color)\""
-    lines.append(note.map { "\(start)><title>\(Self.escaped($0))</title></rect>" } ?? start + "/>")
+    lines.append(note.map { "\(start)><title>\($0.xmlEscaped)</title></rect>" } ?? start + "/>")
   }
 
   /// Words at a place; `anchor` is `start`, `middle` or `end`.
@@ -68,7 +68,7 @@ struct SVGDrawing {
       angle == 0
       ? "x=\"\(Self.text(x))\" y=\"\(Self.text(y))\""
       : "transform=\"translate(\(Self.text(x)) \(Self.text(y))) rotate(\(angle))\""
-    lines.append("<text \(place) text-anchor=\"\(anchor)\">\(Self.escaped(words))</text>")
+    lines.append("<text \(place) text-anchor=\"\(anchor)\">\(words.xmlEscaped)</text>")
   }
 
   /// A coordinate with at most one decimal.
@@ -76,22 +76,5 @@ struct SVGDrawing {
     let tenths = Int((min(max(number, -1e6), 1e6) * 10).rounded())
     let rest = abs(tenths) % 10
     return (tenths < 0 ? "-" : "") + String(abs(tenths) / 10) + (rest == 0 ? "" : ".\(rest)")
-  }
-
-  /// `words` as character data of XML; characters that it cannot have are replaced.
-  private static func escaped(_ words: String) -> String {
-    var result = ""
-    for scalar in words.unicodeScalars {
-      switch scalar {
-      case "&": result += "&amp;"
-      case "<": result += "&lt;"
-      case ">": result += "&gt;"
-      case "\"": result += "&quot;"
-      case "\u{fffe}", "\u{ffff}": result += "\u{fffd}"
-      case _ where scalar.value < 0x20: result += " "
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result
   }
 }

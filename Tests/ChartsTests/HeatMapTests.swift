@@ -21,6 +21,11 @@ import Testing
     #expect(svg == map.svg)
   }
 
+  @Test func whatXMLCannotHaveIsReplaced() {
+    let words = "\"a\"\t>\n\u{1}\u{ffff}\u{e9}"
+    #expect(words.xmlEscaped == "&quot;a&quot; &gt; \u{fffd}\u{fffd}\u{e9}")
+  }
+
   @Test func nothingToShowIsStillADrawing() {
     let svg = HeatMap(title: "", sections: [.init(name: "", rows: [])]).svg
     #expect(svg.hasPrefix("<svg") && svg.hasSuffix("</svg>\n"))

@@ -81,6 +81,25 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: scratch.path("none.h5")))
   }
 
+  @Test func theProgramLosesNoMoreThanTheGreedyChoice() throws {
+    let scratch = try Scratch()
+    let kept = scratch.path("loss.state")
+    let losses = try ["program", "greedy"].map { method in
+      let answer = try Program.run(
+        arguments(
+          scratch.path(method + ".h5"),
+          [
+            "--target-bytes", "330000", "--allocation", method, "--sensitivities", kept, "--json",
+          ]))
+      #expect(answer.code == 0, "\(answer.errors)")
+      let report = try answer.json()["report"] as? [String: Any]
+      let allocation = try #require(report?["allocation"] as? [String: Any])
+      #expect(allocation["method"] as? String == method)
+      return try #require(allocation["loss"] as? Double)
+    }
+    #expect(losses[0] > 0 && losses[0] <= losses[1])
+  }
+
   @Test func comparisonWritesTableAndPicture() throws {
     let scratch = try Scratch()
     let output = scratch.path("report.json")
@@ -101,7 +120,13 @@ import Testing
     #expect(accuracies[3] > accuracies[4] && accuracies[5] > accuracies[4])
     let sizes = rows.compactMap { $0["file_bytes"] as? Int }
     #expect(sizes[3] < sizes[0])
-    #expect(rows.allSatisfy { ($0["layers"] as? [String: Any])?.isEmpty == false })
+    let layers = rows.compactMap { $0["layers"] as? [String: Double] }
+    #expect(layers.count == 6 && layers.allSatisfy { !$0.isEmpty })
+    // Each has the errors of its own codes.
+    #expect(layers[3] != layers[4] && layers[3] != layers[5])
+    let errors = rows.compactMap { $0["output_errors"] as? [String: Double] }
+    #expect(errors.map(\.isEmpty) == [true, true, false, true, true, false])
+    #expect(errors[2].keys.allSatisfy { layers[2][$0] != nil })
     #expect(try scratch.names() == ["report.json", "report.svg"])
   }
 
@@ -159,6 +184,7 @@ import Testing
     (["--weights", "int9"], Int32(64), "int9"), (["--group-size", "6"], 64, "multiple of 4"),
     (["--grid", "full"], 64, "grid"),
     (["--target-bytes", "5", "--max-drop", "1"], 64, "at a time"),
+    (["--allocation", "greedy"], 64, "--target-bytes"),
     (["--weights", "int4,int8"], 64, "--compare"), (["--smooth", "2"], 64, "smooth"),
     (["--activations", "float16"], 64, "activations"),
     (["--calibration-samples", "100000"], 65, "100000"),

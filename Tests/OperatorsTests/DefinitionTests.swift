@@ -59,6 +59,17 @@ import Testing
     #expect(abs(exact[0] + 0.1586553) < 1e-6 && exact[1] == 0 && abs(exact[2] - 1.9544997) < 1e-6)
   }
 
+  @Test func rowsTooSmallForAScaleBecomeZero() throws {
+    let tiny = Float.leastNonzeroMagnitude
+    let x = Tensor(shape: [4, 3], [tiny, 0, -63 * tiny, 0, 0, 0, 130 * tiny, tiny, 0, 1, 0.5, -2])
+    let y = try evaluate(
+      OperatorCase(op: FakeQuantizeTokens(bitCount: 8), inputs: [x]), as: Float.self)
+    #expect(y.prefix(6).allSatisfy { $0 == 0 })
+    // The scale is the least number there is, and codes go to 127.
+    #expect(y[6] == 127 * tiny && y[7] == tiny && y[8] == 0)
+    #expect(abs(y[9] - 1) < 0.008 && abs(y[10] - 0.5) < 0.008 && y[11] == -2)
+  }
+
   @Test func wrongInputsAreNamed() {
     let x = TensorType(.float32, shape: [2, 3])
     #expect(throws: GraphError.self) { try Linear().outputTypes(for: [x]) }

@@ -87,6 +87,30 @@ import Testing
     #expect(gains > 3)
   }
 
+  @Test func greedyStepsRunAlongTheHulls() throws {
+    // A step that saves almost nothing stands before one that saves much.
+    let knapsack = MultipleChoiceKnapsack([
+      [Choice(size: 1, cost: 10), Choice(size: 2, cost: 9.9), Choice(size: 3, cost: 0)],
+      [Choice(size: 1, cost: 10), Choice(size: 3, cost: 8)],
+    ])
+    #expect(knapsack.greedySolution(within: 4)?.choices == [2, 0])
+    #expect(knapsack.greedySolution(within: 3.5)?.choices == [1, 0])
+    #expect(knapsack.greedySolution(within: 1.5) == nil)
+    var random = SplitMix64(seed: 13)
+    let items = items(30, choices: 6, whole: false, &random)
+    let many = MultipleChoiceKnapsack(items)
+    for exponent in -6...4 {
+      // What costs least under a price of size is the best of its size.
+      let price = Double.exp(Double(exponent))
+      let best = items.map { item in
+        item.min { $0.cost + price * $0.size < $1.cost + price * $1.size } ?? item[0]
+      }
+      let (size, cost) = best.reduce((0.0, 0.0)) { ($0.0 + $1.size, $0.1 + $1.cost) }
+      let greedy = try #require(many.greedySolution(within: size * (1 + 1e-12)))
+      #expect(abs(greedy.cost - cost) <= 1e-9 * cost)
+    }
+  }
+
   @Test func aLimitOfStatesGivesWhatIsKnown() throws {
     var random = SplitMix64(seed: 11)
     let items = items(60, choices: 6, whole: false, &random)

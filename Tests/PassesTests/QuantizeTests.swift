@@ -185,6 +185,46 @@ import Testing
     }
   }
 
+  /// What the codes of `quantized` make of the weight `name`.
+  private func meanSquaredError(of name: String, in quantized: Graph) throws -> Double {
+    let before = try #require(graph.parameter(named: name)).tensor
+    let after = try #require(quantized.parameter(named: name)).materialized
+    let squares = zip(before.elements(of: Float.self), after.elements(of: Float.self))
+      .reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
+    return squares / Double(before.count)
+  }
+
+  @Test(arguments: [LayerRounding.Method.gptq, .adaquant])
+  func reportsTheCodesThatWereChosen(_ method: LayerRounding.Method) throws {
+    var options = integers()
+    options.weights = .int4
+    options.activations = .int4
+    options.migration = nil
+    let nearest = try Quantize(options: options).measured(on: graph, in: context()).report
+    var rounding = LayerRounding.Options()
+    rounding.method = method
+    rounding.adaquant.steps = 40
+    rounding.adaquant.rangeRate = 0.01
+    options.rounding = rounding
+    let (quantized, report) = try Quantize(options: options).measured(on: graph, in: context())
+    #expect(report.rows.map(\.name) == nearest.rows.map(\.name))
+    var others = 0
+    for (row, plain) in zip(report.rows, nearest.rows) where row.kind == "weight" {
+      let expected = try meanSquaredError(of: row.name, in: quantized)
+      #expect(abs(row.meanSquaredError / expected - 1) < 1e-3, "\(row.name)")
+      if abs(row.meanSquaredError / plain.meanSquaredError - 1) > 0.01 { others += 1 }
+    }
+    // All layers but the ends of the towers, which have 8 bits, and the table, which has no layer.
+    #expect(others >= 6 * (extents.imageLayers + extents.textLayers))
+    let codes = quantized.nodes.compactMap { node in
+      (node.op as? FakeQuantize).map { (quantized.name(of: node.inputs[0]), $0.parameters) }
+    }
+    let ranges = report.rows.filter { $0.kind == "activation" }
+    #expect(ranges.map(\.name) == codes.map(\.0))
+    #expect(ranges.map(\.smallestScale) == codes.map(\.1.scale))
+    #expect(ranges.map(\.bitCount) == ranges.map { _ in 4 })
+  }
+
   @Test func reportsErrorsAndBytes() throws {
     var options = integers()
     // The report is of the weights as they are rounded.
@@ -199,11 +239,8 @@ import Testing
     let weights = report.rows.filter { $0.kind == "weight" }
     #expect(Set(weights.map(\.name)) == Set(codes.map { quantized.name(of: $0) }))
     for row in weights {
-      let before = try #require(graph.parameter(named: row.name)).tensor
-      let after = try #require(quantized.parameter(named: row.name)).materialized
-      let squares = zip(before.elements(of: Float.self), after.elements(of: Float.self))
-        .reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
-      #expect(abs(row.meanSquaredError * Double(before.count) / squares - 1) < 1e-3)
+      let expected = try meanSquaredError(of: row.name, in: quantized)
+      #expect(abs(row.meanSquaredError / expected - 1) < 1e-3)
       #expect((row.signalToNoise ?? 0) > 35)
     }
     #expect(report.rows.contains { $0.kind == "activation" && $0.name == "image.pooled" } == false)

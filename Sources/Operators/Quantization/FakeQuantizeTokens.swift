@@ -2,7 +2,8 @@ import GraphIR
 import TensorCore
 
 /// Rounds each row to symmetric codes of a scale of its own, as the integer runtime does:
-/// `scale = max|row| / (2^(bits-1)-1)`, 1 for a row of zeros, `y = rint(x / scale) * scale`.
+/// `limit = 2^(bits-1)-1`, `scale = max|row| / limit`, 1 for a row of zeros,
+/// `y = clamp(rint(x / scale), ±limit) * scale`, zero where the scale is too small to be a number.
 ///
 /// - Shapes: any of rank 1 or more, rows along the last axis; the result has the input's extents.
 package struct FakeQuantizeTokens: Op {
@@ -40,7 +41,8 @@ package struct FakeQuantizeTokens: Op {
       for index in start..<(start + width) { peak = max(peak, abs(x[index])) }
       let scale = peak > 0 ? peak / limit : 1
       for index in start..<(start + width) {
-        y[index] = (x[index] / scale).rounded(.toNearestOrEven) * scale
+        let code = (x[index] / scale).rounded(.toNearestOrEven)
+        y[index] = scale > 0 ? min(max(code, -limit), limit) * scale : 0
       }
     }
   }

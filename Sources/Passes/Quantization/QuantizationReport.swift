@@ -1,5 +1,6 @@
 import Foundation
 import GraphIR
+import Operators
 import TensorCore
 
 /// What quantization did to each tensor.
@@ -24,12 +25,24 @@ package struct QuantizationReport: Codable, Sendable {
     package let zeroPoint: Int?
   }
 
-  /// The tensors in the order of the model.
+  /// How bits were shared between weights under a budget.
+  package struct Allocation: Codable, Sendable {
+    /// How they were chosen.
+    package let method: BitAllocation.Method
+    /// The sum of what the weights lose by ``QuantizationReport/sensitivities``.
+    package let loss: Double
+    /// Bytes of these weights.
+    package let byteCount: Int
+  }
+
+  /// The tensors as they are in the end: weights, then activations, in the order of the model.
   package private(set) var rows: [Row] = []
   /// How scales moved between layers.
   package var migrations: [ScaleMigration.Choice] = []
   /// What each weight loses at each number of bits, where that was asked for.
   package var sensitivities: SensitivityTable?
+  /// How bits were shared between weights; nil where there was no budget.
+  package var allocation: Allocation?
   /// What choosing codes by calibration data did to each layer.
   package var layers: [LayerRounding.LayerError] = []
   /// What tuning biases did to each tower.
@@ -47,7 +60,26 @@ package struct QuantizationReport: Codable, Sendable {
     bytesAfter = bytesBefore
   }
 
-  mutating func add(weight name: String, before: Parameter, after: Parameter) {
+  /// Adds rows for what `graph` holds of the weights of `float` that `weights` names, then for its
+  /// roundings of what `histograms`, by the name of the node, says.
+  mutating func add(
+    _ weights: [String], _ histograms: [String: ActivationHistogram], of graph: Graph,
+    from float: Graph
+  ) {
+    for name in weights {
+      guard let before = float.parameter(named: name), let after = graph.parameter(named: name)
+      else { continue }
+      add(weight: name, before: before, after: after)
+    }
+    for node in graph.nodes {
+      guard let codes = (node.op as? FakeQuantize)?.parameters,
+        let histogram = histograms[node.name]
+      else { continue }
+      add(activation: graph.name(of: node.inputs[0]), histogram, codes)
+    }
+  }
+
+  private mutating func add(weight name: String, before: Parameter, after: Parameter) {
     guard let quantization = after.quantization else { return }
     let scales = quantization.scales.elements(of: Float.self).map(abs)
     let (error, signal) = Self.squares(before.materialized, after.materialized)
@@ -56,7 +88,7 @@ package struct QuantizationReport: Codable, Sendable {
       nil)
   }
 
-  mutating func add(
+  private mutating func add(
     activation name: String, _ histogram: ActivationHistogram, _ grid: ActivationQuantization
   ) {
     add(
@@ -113,6 +145,11 @@ package struct QuantizationReport: Codable, Sendable {
           row.signalToNoise.map { String(format: "%.1f", $0) } ?? "-", scale))
     }
     lines.append("parameters: \(bytesBefore) bytes before, \(bytesAfter) after")
+    if let allocation {
+      lines.append(
+        "bits of weights by \(allocation.method.rawValue): loss \(Self.number(allocation.loss)), "
+          + "\(allocation.byteCount) bytes")
+    }
     lines += migrations.compactMap { choice in
       guard let strength = choice.strength else { return nil }
       return "scales moved at \(choice.name): strength \(Self.number(strength)), relative error of "

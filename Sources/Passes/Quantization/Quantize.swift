@@ -28,6 +28,8 @@ package struct Quantize: Pass {
     package var bitCounts: [String: Int] = [:]
     /// What bits are chosen under, weight by weight, by what the model loses; nil for not at all.
     package var allocation: BitAllocation.Limit?
+    /// How they are chosen under that.
+    package var allocationMethod = BitAllocation.Method.program
     /// The bits that such weights may get.
     package var allowedBits = [2, 3, 4, 5, 6, 8]
     /// For ``BitAllocation/Limit/price(_:)`` what a weight takes of it at each number of bits.
@@ -100,9 +102,10 @@ package struct Quantize: Pass {
     let factors = try migrate(&moved, plan, statistics, &report, in: context)
     let chosen = try allocate(moved, plan, &report, in: context)
     var quantized = moved
-    try quantizeWeights(of: &quantized, chosen, &report, in: context)
+    try quantizeWeights(of: &quantized, chosen, in: context)
     try shorten(&quantized, chosen)
-    try quantizeActivations(of: &quantized, chosen, statistics, factors, &report, in: context)
+    let histograms = try quantizeActivations(
+      of: &quantized, chosen, statistics, factors, in: context)
     if let rounding = options.rounding {
       let names = chosen.quantizers.map { (float.name(of: $0.key), $0.value) }
       let rounded = try LayerRounding(options: rounding, pass: Self.name).run(
@@ -116,6 +119,9 @@ package struct Quantize: Pass {
       quantized = tuned.graph
       report.tuning = tuned.rows
     }
+    // Rounding layer by layer replaces codes, of activations too: only now are they known.
+    report.add(
+      chosen.weights.map { moved.name(of: $0) }, histograms, of: quantized, from: moved)
     report.bytesAfter = quantized.storedByteCount
     if context.calibration != nil {
       report.towers = try TowerError.errors(of: quantized, from: float, in: context)
@@ -196,16 +202,18 @@ package struct Quantize: Pass {
     if case .price = limit {
       allocation.price = { row, choice in prices[row.weight]?[choice.bitCount] ?? 0 }
     }
-    let bits = try allocation.allocate(within: limit)
+    let bits = try allocation.allocate(within: limit, by: options.allocationMethod)
     report.sensitivities = table
+    report.allocation = QuantizationReport.Allocation(
+      method: options.allocationMethod, loss: table.loss(bits) ?? 0,
+      byteCount: table.byteCount(bits) ?? 0)
     var chosen = options
     chosen.bitCounts = bits
     return try QuantizationPlan(chosen, for: graph)
   }
 
   private func quantizeWeights(
-    of graph: inout Graph, _ plan: QuantizationPlan, _ report: inout QuantizationReport,
-    in context: borrowing PassContext
+    of graph: inout Graph, _ plan: QuantizationPlan, in context: borrowing PassContext
   ) throws(PassError) {
     for (done, value) in plan.weights.enumerated() {
       guard let quantizer = plan.quantizers[value], let parameter = graph.parameter(value) else {
@@ -217,7 +225,6 @@ package struct Quantize: Pass {
       do { try graph.setParameter(value, quantized) } catch {
         throw .graph(pass: Self.name, error)
       }
-      report.add(weight: name, before: parameter, after: quantized)
       context.report(.progress(stage: "weights", done: done + 1, total: plan.weights.count))
     }
   }
@@ -233,19 +240,21 @@ package struct Quantize: Pass {
     }
   }
 
+  /// Rounds activations; what was known of each, by the name of the node that rounds it.
   private func quantizeActivations(
     of graph: inout Graph, _ plan: QuantizationPlan, _ statistics: [Value: ActivationStatistics],
-    _ factors: [Value: [Float]], _ report: inout QuantizationReport,
-    in context: borrowing PassContext
-  ) throws(PassError) {
-    guard options.activations != .float32 else { return }
+    _ factors: [Value: [Float]], in context: borrowing PassContext
+  ) throws(PassError) -> [String: ActivationHistogram] {
+    guard options.activations != .float32 else { return [:] }
     guard !plan.points.isEmpty else {
       guard graph.nodes.contains(where: { $0.op is FakeQuantize }) else {
         throw .unsuitable(
           pass: Self.name, "activations become integers only where weights are integers")
       }
-      return context.report(.note("the activations hold integer codes already"))
+      context.report(.note("the activations hold integer codes already"))
+      return [:]
     }
+    var histograms: [String: ActivationHistogram] = [:]
     var rounding: [Value: any Op] = [:]
     for value in graph.values where plan.points.contains(value) {
       if options.isPerToken, let bitCount = options.activations.bitCount {
@@ -262,10 +271,16 @@ package struct Quantize: Pass {
       }
       guard let grid = plan.activationCodes.quantization(of: histogram) else { continue }
       rounding[value] = FakeQuantize(parameters: grid)
-      report.add(activation: name, histogram, grid)
+      histograms[name] = histogram
     }
+    let former = Set(graph.nodes.map(\.name))
     do { graph = try graph.rounding(plan.reads, by: rounding) } catch {
       throw .graph(pass: Self.name, error)
     }
+    var found: [String: ActivationHistogram] = [:]
+    for node in graph.nodes where node.op is FakeQuantize && !former.contains(node.name) {
+      found[node.name] = histograms[graph.name(of: node.inputs[0])]
+    }
+    return found
   }
 }

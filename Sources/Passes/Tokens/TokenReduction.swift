@@ -94,23 +94,7 @@ extension Graph {
     }
     return TokenReductionReport(
       tokens: attentions.map { tokenCount($0.inputs[0]) },
-      macsBefore: before.imageOperationCount, macsAfter: imageOperationCount)
-  }
-
-  /// Multiply-accumulate operations of the image tower for one image.
-  var imageOperationCount: Int {
-    guard let tower = try? extracting(outputs: [Tower.image.outputName]) else { return 0 }
-    var symbols: [String: Int] = [:]
-    for value in tower.inputs {
-      for case .symbol(let name) in tower.tensorType(of: value).extents { symbols[name] = 1 }
-    }
-    return tower.nodes.reduce(0) { sum, node in
-      let inputs = node.inputs.compactMap { tower.tensorType(of: $0).shape(binding: symbols) }
-      let outputs = node.outputs.compactMap { tower.tensorType(of: $0).shape(binding: symbols) }
-      guard inputs.count == node.inputs.count, outputs.count == node.outputs.count else {
-        return sum
-      }
-      return sum + node.op.multiplyAccumulateCount(inputs: inputs, outputs: outputs)
-    }
+      macsBefore: before.multiplyAccumulateCount(output: Tower.image.outputName),
+      macsAfter: multiplyAccumulateCount(output: Tower.image.outputName))
   }
 }

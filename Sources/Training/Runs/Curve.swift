@@ -1,3 +1,5 @@
+import Charts
+
 /// A drawing of a run: losses against the left axis, accuracies against the right one, over steps.
 ///
 /// A loss with many points is drawn as means over ranges of steps on top of a faint line between its
@@ -77,13 +79,13 @@ private struct CurveDrawing {
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"\(text(width))\""
         + " height=\"\(text(height))\" viewBox=\"0 0 \(text(width)) \(text(height))\" role=\"img\""
         + " font-family=\"Helvetica, Arial, sans-serif\" font-size=\"13\" fill=\"#404040\">",
-      "<title>\(escaped(curve.title))</title>",
+      "<title>\(curve.title.xmlEscaped)</title>",
       "<defs><clipPath id=\"plot\"><rect x=\"\(text(Self.plot.left))\" y=\"\(text(Self.plot.top))\""
         + " width=\"\(text(Self.plot.right - Self.plot.left))\""
         + " height=\"\(text(Self.plot.bottom - Self.plot.top))\"/></clipPath></defs>",
       "<rect width=\"\(text(width))\" height=\"\(text(height))\" fill=\"#ffffff\"/>",
       "<text x=\"\(text(Self.plot.left))\" y=\"32\" font-size=\"18\" font-weight=\"bold\""
-        + " fill=\"#202020\">\(escaped(curve.title))</text>",
+        + " fill=\"#202020\">\(curve.title.xmlEscaped)</text>",
     ]
     drawAxes()
     drawLosses()
@@ -207,13 +209,13 @@ private struct CurveDrawing {
   }
 
   private func label(_ x: Double, _ y: Double, _ anchor: String, _ words: String) -> String {
-    "<text x=\"\(text(x))\" y=\"\(text(y))\" text-anchor=\"\(anchor)\">\(escaped(words))</text>"
+    "<text x=\"\(text(x))\" y=\"\(text(y))\" text-anchor=\"\(anchor)\">\(words.xmlEscaped)</text>"
   }
 
   private func turned(_ x: Double, _ words: String, _ angle: Int) -> String {
     let y = text((Self.plot.top + Self.plot.bottom) / 2)
     return "<text transform=\"translate(\(text(x)) \(y)) rotate(\(angle))\""
-      + " text-anchor=\"middle\">\(escaped(words))</text>"
+      + " text-anchor=\"middle\">\(words.xmlEscaped)</text>"
   }
 
   /// A coordinate with at most one place.
@@ -223,21 +225,4 @@ private struct CurveDrawing {
     let rest = abs(tenths) % 10
     return sign + String(abs(tenths) / 10) + (rest == 0 ? "" : ".\(rest)")
   }
-}
-
-/// `words` as character data of XML; characters that it cannot have are replaced.
-private func escaped(_ words: String) -> String {
-  var result = ""
-  for scalar in words.unicodeScalars {
-    switch scalar {
-    case "&": result += "&amp;"
-    case "<": result += "&lt;"
-    case ">": result += "&gt;"
-    case "\"": result += "&quot;"
-    case "\u{fffe}", "\u{ffff}": result += "\u{fffd}"
-    case _ where scalar.value < 0x20: result += scalar == "\t" || scalar == "\n" ? " " : "\u{fffd}"
-    default: result.unicodeScalars.append(scalar)
-    }
-  }
-  return result
 }

@@ -54,15 +54,8 @@ package struct TrainingGraph: Sendable {
     let values = names.compactMap { graph.value(named: $0) }
     let kept = recomputes ? Self.blockValues(of: own) : nil
     let made = try graph.addGradients(of: total, withRespectTo: values, keeping: kept)
-    var gradients: [String: String] = [:]
-    var taken = Set<Value>()
     builder = GraphBuilder(graph, scope: "gradient")
-    for (name, value) in zip(names, made) {
-      guard var value else { continue }
-      // Every gradient is left in memory of its own.
-      if !taken.insert(value).inserted { value = try builder.add(Scale(by: 1), value) }
-      gradients[name] = builder.graph.name(of: value)
-    }
+    let gradients = try Self.gradientNames(of: names, made, &builder)
     graph = builder.graph
     loss = graph.name(of: total)
     self.terms = terms.map { graph.name(of: $0) }
@@ -74,6 +67,22 @@ package struct TrainingGraph: Sendable {
     self.graph = graph
     self.gradients = gradients
     self.added = added
+  }
+
+  /// The name of the value that holds each gradient that there is, by the name of what it is of.
+  ///
+  /// Every gradient is left in memory of its own: where two are one value, `builder` adds a copy.
+  static func gradientNames(
+    of names: [String], _ gradients: [Value?], _ builder: inout GraphBuilder
+  ) throws(GraphError) -> [String: String] {
+    var found: [String: String] = [:]
+    var taken = Set<Value>()
+    for (name, value) in zip(names, gradients) {
+      guard var value else { continue }
+      if !taken.insert(value).inserted { value = try builder.add(Scale(by: 1), value) }
+      found[name] = builder.graph.name(of: value)
+    }
+    return found
   }
 
   /// Adds the teacher beside a student; `givesRaw` asks for stored embeddings before they were

@@ -59,6 +59,7 @@ struct QuantizeCommand: Command {
       throw Failure(.usage, "several formats are for --compare")
     }
     only.allowedBits = try budget.bitCounts()
+    only.allocationMethod = budget.allocation
     let opened = try OpenedModel(path: model)
     let source = try opened.graphModel(for: "quantize")
     let data = try CalibrationData(calibration, opened, source.graph, common)

@@ -111,14 +111,7 @@ extension PruningComparison.Report {
   }
 
   /// The comparison as a JSON object.
-  var json: JSON {
-    get throws {
-      let encoder = JSONEncoder()
-      encoder.keyEncodingStrategy = .convertToSnakeCase
-      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-      return .encoded(String(decoding: try encoder.encode(self), as: UTF8.self))
-    }
-  }
+  var json: JSON { get throws { try .encoding(self) } }
 
   /// Accuracy over the size of what tells the models apart.
   func draw(to path: String) throws {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Passes
 
 /// How bits are shared between weights.
 struct BitBudget: ParsableArguments {
@@ -16,6 +17,12 @@ struct BitBudget: ParsableArguments {
       Points of accuracy that the model may lose on --data: weights get as few bits as that allows.
       """)
   var maxDrop: Double?
+  @Option(
+    help: """
+      How bits are chosen under the budget: program, the least loss there is; or, for comparison, \
+      greedy, by what a step saves for its bytes.
+      """)
+  var allocation = BitAllocation.Method.program
   @Option(help: "The bits that weights may get.") var bits = "2,3,4,5,6,8"
   @Option(
     help: """
@@ -36,6 +43,10 @@ struct BitBudget: ParsableArguments {
         throw ValidationError("--\(name) must be positive, found \(number)")
       }
     }
+    guard isGiven || allocation == .program else {
+      throw ValidationError(
+        "--allocation \(allocation.rawValue) needs --target-bytes, --target-ms or --max-drop")
+    }
     _ = try bitCounts()
   }
 
@@ -51,3 +62,5 @@ struct BitBudget: ParsableArguments {
     return Set(counts.compactMap { $0 }).sorted()
   }
 }
+
+extension BitAllocation.Method: ExpressibleByArgument {}

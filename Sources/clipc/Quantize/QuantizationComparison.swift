@@ -41,6 +41,9 @@ struct QuantizationComparison {
     let seconds: Double
     /// Signal over error in decibels of each weight and activation.
     let layers: [String: Double]
+    /// The relative error of what each layer answers to calibration data, by its weight, where codes
+    /// were chosen by that.
+    let outputErrors: [String: Double]
   }
 
   /// The whole comparison.
@@ -73,7 +76,7 @@ struct QuantizationComparison {
 
   /// Runs every method with every pair of formats.
   func report(_ methods: [Method], _ choices: [Quantize.Options]) throws -> Report {
-    let float = try row("float", source, [:], seconds: 0) { _ in "float32" }
+    let float = try row("float", source, seconds: 0) { _ in "float32" }
     var rows: [Row] = []
     for choice in choices {
       for method in methods {
@@ -91,7 +94,7 @@ struct QuantizationComparison {
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         let figures = result.figures.lazy.compactMap { $0 as? QuantizationReport }.first
         let made = try row(
-          method.name, result.model, Self.layers(figures), seconds: seconds, figures
+          method.name, result.model, seconds: seconds, figures
         ) { $0 == "weights" ? options.weights.rawValue : options.activations.rawValue }
         rows.append(made)
         Terminal.say(
@@ -104,30 +107,29 @@ struct QuantizationComparison {
       rows: rows)
   }
 
-  private static func layers(_ report: QuantizationReport?) -> [String: Double] {
-    var layers: [String: Double] = [:]
-    for row in report?.rows ?? [] { layers[row.name] = row.signalToNoise }
-    return layers
-  }
-
   private func row(
-    _ method: String, _ model: CLIPModel, _ layers: [String: Double], seconds: Double,
-    _ report: QuantizationReport? = nil, _ format: (String) -> String
+    _ method: String, _ model: CLIPModel, seconds: Double, _ report: QuantizationReport? = nil,
+    _ format: (String) -> String
   ) throws -> Row {
     let opened = OpenedModel(model, name: "the quantized model")
     func cosine(_ tower: Tower) -> Double? {
       report?.towers.first { $0.tower == tower }?.meanCosine
     }
+    var (layers, outputErrors): ([String: Double], [String: Double]) = ([:], [:])
+    for row in report?.rows ?? [] { layers[row.name] = row.signalToNoise }
+    for error in report?.layers ?? [] { outputErrors[error.layer] = error.after }
     return Row(
       method: method, weights: format("weights"), activations: format("activations"),
       accuracy: try measure.accuracy(of: opened), imageCosine: cosine(.image),
       textCosine: cosine(.text),
-      fileBytes: try opened.runtimeBytes().bytes.count, seconds: seconds, layers: layers)
+      fileBytes: try opened.runtimeBytes().bytes.count, seconds: seconds, layers: layers,
+      outputErrors: outputErrors)
   }
 }
 
 extension QuantizationComparison.Report {
-  /// The comparison as tables for people: the models, then the layers.
+  /// The comparison as tables for people: the models, then the layers, then what is known of the
+  /// layers' outputs.
   var text: String {
     func cosine(_ value: Double?) -> String {
       value.map { String(format: "%.5f", $0) } ?? "-"
@@ -143,24 +145,30 @@ extension QuantizationComparison.Report {
         String(format: "%.1f", row.seconds),
       ]
     }
-    let names = Set(rows.flatMap { $0.layers.keys }).sorted()
-    let layers = names.map { name in
-      [name] + rows.map { $0.layers[name].map { String(format: "%.1f", $0) } ?? "-" }
-    }
-    let layerHead =
-      ["signal over error, dB"] + rows.map { "\($0.method) \($0.weights)x\($0.activations)" }
-    return table([head] + models) + "\n" + table([layerHead] + layers)
+    let tables = [
+      table([head] + models), layerTable("signal over error, dB", "%.1f", \.layers),
+      layerTable("relative error of the output", "%.4f", \.outputErrors),
+    ]
+    return tables.compactMap { $0 }.joined(separator: "\n")
+  }
+
+  /// A figure of each layer, the models side by side; nil where no model has it.
+  private func layerTable(
+    _ title: String, _ format: String,
+    _ figures: (QuantizationComparison.Row) -> [String: Double]
+  ) -> String? {
+    let names = Set(rows.flatMap { figures($0).keys }).sorted()
+    guard !names.isEmpty else { return nil }
+    let head = [title] + rows.map { "\($0.method) \($0.weights)x\($0.activations)" }
+    return table(
+      [head]
+        + names.map { name in
+          [name] + rows.map { figures($0)[name].map { String(format: format, $0) } ?? "-" }
+        })
   }
 
   /// The comparison as a JSON object.
-  var json: JSON {
-    get throws {
-      let encoder = JSONEncoder()
-      encoder.keyEncodingStrategy = .convertToSnakeCase
-      encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-      return .encoded(String(decoding: try encoder.encode(self), as: UTF8.self))
-    }
-  }
+  var json: JSON { get throws { try .encoding(self) } }
 
   /// Accuracy over the bytes of the runtime file.
   func draw(to path: String) throws {

@@ -1,3 +1,5 @@
+import Foundation
+
 /// A JSON value whose members keep their order.
 indirect enum JSON {
   case object([(String, JSON)])
@@ -41,6 +43,16 @@ indirect enum JSON {
       }
     }
     return result + "\""
+  }
+
+  /// `value` with the names of its members in snake case and sorted.
+  ///
+  /// - Throws: what its encoding does, such as for a number that is not finite.
+  static func encoding(_ value: some Encodable) throws -> JSON {
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return .encoded(String(decoding: try encoder.encode(value), as: UTF8.self))
   }
 
   /// `value` rounded to `digits` decimals.

@@ -1,5 +1,4 @@
 import Checkpoints
-import Foundation
 import GraphIR
 import Passes
 
@@ -20,13 +19,8 @@ struct PassResult {
       for line in notes { Terminal.print(printable(line)) }
       return Terminal.print("wrote \(printable(output))")
     }
-    let encoder = JSONEncoder()
-    encoder.keyEncodingStrategy = .convertToSnakeCase
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     // What units scored is for pictures: it would bury the report.
-    let reports = try figures.filter { !($0 is UnitScores) }.map {
-      JSON.encoded(String(decoding: try encoder.encode($0), as: UTF8.self))
-    }
+    let reports = try figures.filter { !($0 is UnitScores) }.map { try JSON.encoding($0) }
     Terminal.print(
       JSON.object([("output", .text(output))] + members + [("report", reports.first ?? .null)]).text
     )

@@ -17,6 +17,14 @@ package struct BitAllocation: Sendable {
     case price(Double)
   }
 
+  /// How bits are chosen.
+  package enum Method: String, Codable, Sendable, CaseIterable {
+    /// The integer program, solved exactly: ``MultipleChoiceKnapsack/solution(within:)``.
+    case program
+    /// By rate, for comparison: ``MultipleChoiceKnapsack/greedySolution(within:)``.
+    case greedy
+  }
+
   /// The sensitivities.
   package let table: SensitivityTable
   /// What a choice takes of a limit that is not one of bytes or loss: milliseconds, say.
@@ -33,58 +41,23 @@ package struct BitAllocation: Sendable {
     self.price = price
   }
 
-  /// The bits of each weight by its name, the best there are within `limit`.
+  /// The bits of each weight by its name within `limit`.
   ///
-  /// Under a limit of bytes or price the sum of the losses is the least possible; under a limit of
-  /// loss the bytes are.
+  /// Under a limit of bytes or price the sum of the losses is made small; under a limit of loss the
+  /// bytes are. ``Method/program`` finds the least there is.
   ///
   /// - Throws: ``PassError`` when nothing is within `limit`.
-  package func allocate(within limit: Limit) throws(PassError) -> [String: Int] {
+  package func allocate(
+    within limit: Limit, by method: Method = .program
+  ) throws(PassError) -> [String: Int] {
     let (knapsack, budget) = program(limit)
-    guard let solution = knapsack.solution(within: budget) else {
-      throw unreachable(limit, knapsack.smallestSize)
-    }
+    let solution =
+      switch method {
+      case .program: knapsack.solution(within: budget)
+      case .greedy: knapsack.greedySolution(within: budget)
+      }
+    guard let solution else { throw unreachable(limit, knapsack.smallestSize) }
     return bits(solution.choices)
-  }
-
-  /// The bits that a greedy choice within `limit` gives, for comparison: from the most bits down,
-  /// always the step that adds least to the loss, whatever it saves.
-  ///
-  /// - Throws: ``PassError`` when nothing is within `limit`.
-  package func greedy(within limit: Limit) throws(PassError) -> [String: Int] {
-    var places = table.rows.map { $0.choices.count - 1 }
-    func isWithin() -> Bool {
-      let chosen = zip(table.rows, places).map { ($0.0, $0.0.choices[$0.1]) }
-      switch limit {
-      case .bytes(let count): return chosen.reduce(0) { $0 + $1.1.byteCount } <= count
-      case .price(let most): return chosen.reduce(0) { $0 + price($1.0, $1.1) } <= most
-      case .loss(let most): return chosen.reduce(0) { $0 + $1.1.loss } <= most
-      }
-    }
-    var last = isWithin() ? places : nil
-    while true {
-      // Under a limit of loss every step goes on saving bytes; otherwise the first that fits is it.
-      if case .loss = limit {} else if last != nil { break }
-      let steps = table.rows.indices.filter { places[$0] > 0 }
-      let next = steps.min { left, right in
-        (added(left, places[left]), left) < (added(right, places[right]), right)
-      }
-      guard let next else { break }
-      places[next] -= 1
-      guard isWithin() else {
-        if case .loss = limit { break }
-        continue
-      }
-      last = places
-    }
-    guard let last else { throw unreachable(limit, program(limit).knapsack.smallestSize) }
-    return bits(last)
-  }
-
-  /// What the loss grows by when row `row` goes down from choice `place`.
-  private func added(_ row: Int, _ place: Int) -> Double {
-    let choices = table.rows[row].choices
-    return choices[place - 1].loss - choices[place].loss
   }
 
   /// The same bits for all weights, for comparison; nil where a weight has no such choice.

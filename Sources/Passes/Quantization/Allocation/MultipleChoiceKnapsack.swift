@@ -82,25 +82,30 @@ package struct MultipleChoiceKnapsack: Sendable {
   }
 
   /// The solution that begins with each item's smallest choice and takes, as long as one fits, the
-  /// step to a larger choice that saves most cost for its size.
+  /// step to a larger choice that saves most cost for its size; nil where there is none.
+  ///
+  /// Until a step is passed over steps run along the convex hulls of the items: what has been taken
+  /// up to there costs least for its size.
   package func greedySolution(within budget: Double) -> Solution? {
     guard smallestSize <= budget else { return nil }
     let fronts = items.map { Front($0) }
     var places = [Int](repeating: 0, count: items.count)
     var size = smallestSize
     while true {
-      var best: (item: Int, rate: Double)?
-      for (item, front) in fronts.enumerated() where places[item] + 1 < front.choices.count {
-        let (now, next) = (front.choices[places[item]], front.choices[places[item] + 1])
-        guard size + next.size - now.size <= budget else { continue }
-        let rate = (now.cost - next.cost) / (next.size - now.size)
-        if rate > best?.rate ?? -.infinity { best = (item, rate) }
+      var best: (item: Int, to: Int, rate: Double)?
+      for (item, front) in fronts.enumerated() {
+        let now = front.choices[places[item]]
+        for to in front.choices.indices.dropFirst(places[item] + 1) {
+          let next = front.choices[to]
+          guard size + next.size - now.size <= budget else { break }
+          let rate = (now.cost - next.cost) / (next.size - now.size)
+          if rate > best?.rate ?? -.infinity { best = (item, to, rate) }
+        }
       }
       guard let best else { break }
-      let front = fronts[best.item]
-      size +=
-        front.choices[places[best.item] + 1].size - front.choices[places[best.item]].size
-      places[best.item] += 1
+      let choices = fronts[best.item].choices
+      size += choices[best.to].size - choices[places[best.item]].size
+      places[best.item] = best.to
     }
     return solution(zip(fronts, places).map { $0.indices[$1] })
   }
