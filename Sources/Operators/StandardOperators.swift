@@ -8,10 +8,10 @@ extension OperatorRegistry {
   package static let training = OperatorRegistry(models + differentials)
 
   private static let models: [any Op.Type] = [
-    Add.self, AddPositions.self, Attention.self, Embedding.self, FakeQuantize.self,
-    FakeQuantizeTokens.self, GELU.self,
+    Add.self, AddPositions.self, Attention.self, CombineExperts.self, Embedding.self,
+    ExpertGates.self, FakeQuantize.self, FakeQuantizeTokens.self, GELU.self, GroupedLinear.self,
     L2Normalize.self, LayerNorm.self, Linear.self, PrependToken.self, QuickGELU.self,
-    SelectEndToken.self, SelectToken.self, UnfoldPatches.self,
+    RouteTokens.self, SelectEndToken.self, SelectToken.self, UnfoldPatches.self,
   ]
 
   /// What shortens sequences at inference, by choices that have no gradient.
@@ -22,12 +22,14 @@ extension OperatorRegistry {
   private static let differentials: [any Op.Type] = [
     ActivationGradient.self, AttentionGradient.self, Broadcast.self, Clamp.self, ClippingGate.self,
     ContractAxis.self, ContractLeading.self, Diagonal.self, DropFirstToken.self,
-    EmbeddingGradient.self, ErrorFunction.self, Exponential.self, FakeQuantizeActivation.self,
-    FakeQuantizeWeight.self, Fill.self, FoldPatches.self, Gate.self, IsPositive.self,
-    LayerNormGradient.self, LinearTransposed.self, LogSoftmax.self, MaskedLayerNorm.self,
-    MatMul.self, MergeHeads.self, Multiply.self, Offset.self, OptimalScale.self, PlaceDiagonal.self,
-    PlaceEndToken.self, PlaceToken.self, QuantizeGradient.self, ReciprocalSquareRoot.self,
-    Scale.self, ScaleAxis.self, Sigmoid.self, Softmax.self, SplitHeads.self, Sum.self,
-    SumPositions.self,
+    EmbeddingGradient.self, ErrorFunction.self, ExpertMask.self, Exponential.self,
+    FakeQuantizeActivation.self, FakeQuantizeWeight.self, Fill.self, FoldPatches.self, Gate.self,
+    GroupedBroadcast.self, GroupedContract.self, GroupedLinearTransposed.self, GroupedSum.self,
+    IsPositive.self, LayerNormGradient.self, LinearTransposed.self, LogSoftmax.self,
+    MaskedLayerNorm.self, MatMul.self, MergeHeads.self, Multiply.self, Offset.self,
+    OptimalScale.self, PlaceDiagonal.self, PlaceEndToken.self, PlaceSlots.self, PlaceToken.self,
+    QuantizeGradient.self, ReciprocalSquareRoot.self, Scale.self, ScaleAxis.self, ScaleSlots.self,
+    SelectSlots.self, Sigmoid.self, SlotMask.self, SlotProducts.self, Softmax.self, SplitHeads.self,
+    Sum.self, SumPositions.self, TextMask.self,
   ]
 }

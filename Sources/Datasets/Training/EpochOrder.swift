@@ -1,7 +1,7 @@
 import TensorCore
 
 /// Which samples each training step has: a fresh permutation of all of them every epoch, its
-/// remainder dropped.
+/// remainder dropped; or batches of one group each, by turns, the remainder of every group dropped.
 struct EpochOrder: Sendable {
   /// Samples of the data.
   let sampleCount: Int
@@ -10,8 +10,22 @@ struct EpochOrder: Sendable {
   /// Decides the permutations.
   let seed: UInt64
 
+  /// The group of each sample, negative for one that is left out; nil where all mix.
+  let groups: [Int]?
   /// Whole batches of an epoch.
-  var stepsPerEpoch: Int { sampleCount / batchCount }
+  let stepsPerEpoch: Int
+
+  /// Orders `sampleCount` samples for batches of `batchCount`.
+  init(sampleCount: Int, batchCount: Int, seed: UInt64, groups: [Int]? = nil) {
+    self.sampleCount = sampleCount
+    self.batchCount = batchCount
+    self.seed = seed
+    self.groups = groups
+    let sizes = groups.map { groups in
+      groups.reduce(into: [Int: Int]()) { if $1 >= 0 { $0[$1, default: 0] += 1 } }.values.map { $0 }
+    }
+    stepsPerEpoch = (sizes ?? [sampleCount]).reduce(0) { $0 + $1 / batchCount }
+  }
 
   /// The samples of an epoch in their order, decided by the seed and the epoch alone.
   ///
@@ -22,7 +36,19 @@ struct EpochOrder: Sendable {
     for last in stride(from: sampleCount - 1, to: 0, by: -1) {
       order.swapAt(last, generator.nextIndex(below: last + 1))
     }
-    return order
+    guard let groups else { return order }
+    var members: [Int: [Int]] = [:]
+    for sample in order where groups[sample] >= 0 {
+      members[groups[sample], default: []].append(sample)
+    }
+    let names = members.keys.sorted()
+    return (0..<stepsPerEpoch).flatMap { turn in
+      names.flatMap { name -> ArraySlice<Int> in
+        let own = members[name] ?? []
+        let first = turn * batchCount
+        return first + batchCount <= own.count ? own[first..<first + batchCount] : []
+      }
+    }
   }
 
   /// Where the samples of `step` lie in the permutation of its epoch.

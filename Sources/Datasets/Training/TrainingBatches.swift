@@ -25,6 +25,9 @@ package final class TrainingBatches {
     package var threads = 1
     /// The step of the first batch, where a run goes on.
     package var firstStep = 0
+    /// The group of each sample where batches are of one group each, taken by turns; negative for
+    /// samples that are left out.
+    package var groups: [Int]?
     /// The most bytes of decoded images that are kept.
     package var cacheByteCount = 512 << 20
 
@@ -63,7 +66,8 @@ package final class TrainingBatches {
         "pad=\(padding)")
     }
     let order = EpochOrder(
-      sampleCount: dataset.sampleCount, batchCount: options.batchCount, seed: options.seed)
+      sampleCount: dataset.sampleCount, batchCount: options.batchCount, seed: options.seed,
+      groups: options.groups)
     let cache = ImageCache(
       transform: transform, byteLimit: options.cacheByteCount, imageCount: dataset.sampleCount,
       cutsViews: options.augmentation.crop != nil || options.storedViews != nil)
@@ -105,6 +109,16 @@ package final class TrainingBatches {
       throw .malformed(
         place: dataset.path, expected: "the \(options.batchCount) samples of a batch at least",
         found: "\(count)")
+    }
+    if let groups = options.groups {
+      let sizes = groups.reduce(into: [Int: Int]()) { if $1 >= 0 { $0[$1, default: 0] += 1 } }
+      guard groups.count == count, let largest = sizes.values.max(), largest >= options.batchCount
+      else {
+        throw .malformed(
+          place: "training batches, groups",
+          expected: "one for each of the \(count) samples, the largest of a batch at least",
+          found: "\(groups.count) with up to \(sizes.values.max() ?? 0) samples")
+      }
     }
     try check(options.threads, "threads", atLeast: 1)
     try check(options.firstStep, "first step", atLeast: 0)

@@ -124,6 +124,12 @@ package final class ParameterBlock {
     _ = elements.update(fromContentsOf: other.elements)
   }
 
+  /// Makes the elements of the entry called `name` zero where `mask`, uint8 of as many, is.
+  func clear(_ name: String, whereHiddenBy mask: Tensor?) {
+    guard let elements = self[name] else { return }
+    mask?.withElements(of: UInt8.self) { mask in elements.clear { mask[$0] == 0 } }
+  }
+
   /// Makes every element zero.
   package func clear() { elements.update(repeating: 0) }
 }

@@ -31,6 +31,7 @@ final class CachedStepEngine: StepEngine {
   /// Where a part leaves its gradients before they are added up.
   private let partial: StepBlocks
   private let penaltyName: String?
+  private let penaltyIsOfBatch: Bool
 
   init(
     _ form: any TrainedForm, _ objective: Objective, _ blocks: StepBlocks, partCount: Int,
@@ -41,12 +42,15 @@ final class CachedStepEngine: StepEngine {
     self.blocks = blocks
     shown = form.shown.map(\.value)
     observed = form.observed
+    penaltyIsOfBatch = form.penaltyIsOfBatch
     partial = StepBlocks(
       weights: blocks.weights, controls: blocks.controls,
       gradients: ParameterBlock(like: blocks.gradients),
       controlGradients: ParameterBlock(like: blocks.controlGradients))
     do throws(GraphError) {
-      let own = try form.graph.pairing()
+      var builder = GraphBuilder(try form.graph.pairing(), scope: "penalty")
+      let penalty = try form.penalty(&builder)
+      let own = builder.graph
       let student = try own.pairEmbeddings()
       let values = [student.image, student.text, student.rawImage, student.rawText]
       forwardNames = values.map { own.name(of: $0) }
@@ -65,7 +69,8 @@ final class CachedStepEngine: StepEngine {
       termNames = lossGraph.terms
       seedNames = lossGraph.gradients.filter { Self.names.contains($0.key) }
       let backwardGraph = try BackwardGraph(
-        form, own, values, recomputes: recomputes, gradientBitCount: gradientBitCount)
+        form, own, values, penalty: penalty, recomputes: recomputes,
+        gradientBitCount: gradientBitCount)
       penaltyName = backwardGraph.penalty
 
       do throws(ExecutionError) {
@@ -112,13 +117,12 @@ final class CachedStepEngine: StepEngine {
     let parts = try split(inputs)
     var embeddings: [[Tensor]] = [[], [], [], []]
     var teachers: [[Tensor]] = [[], [], [], []]
-    var means = [Float](repeating: 0, count: observed.count)
+    var means: [Float] = []
     for part in parts {
       let made = try forward.run(part)
-      for (index, name) in observed.enumerated() {
-        let value = made[name]?.elements(of: Float.self).first ?? .nan
-        means[index] += value / Float(parts.count)
-      }
+      let seen = observed.flatMap { made[$0]?.elements(of: Float.self) ?? [.nan] }
+      if means.isEmpty { means = [Float](repeating: 0, count: seen.count) }
+      for (index, value) in seen.enumerated() { means[index] += value / Float(parts.count) }
       for (index, name) in forwardNames.enumerated() {
         if let tensor = made[name] { embeddings[index].append(tensor) }
       }
@@ -152,7 +156,8 @@ final class CachedStepEngine: StepEngine {
           seed?.selecting(Array(first..<(first + rows)), onAxis: 0)
           ?? Tensor(shape: tensors[index].shape, of: Float.self) { _ in }
       }
-      if penaltyName != nil { seeded["seed.penalty"] = Tensor(scalar: index == 0 ? 1 : 0) }
+      let share = penaltyIsOfBatch ? 1 / Float(parts.count) : index == 0 ? 1 : 0
+      if penaltyName != nil { seeded["seed.penalty"] = Tensor(scalar: share) }
       if let seed = inputs[TrainingName.gradientSeed]?.elements(of: Int32.self) {
         // Parts draw for themselves.
         seeded[TrainingName.gradientSeed] = Tensor(
@@ -163,8 +168,9 @@ final class CachedStepEngine: StepEngine {
         shownValues = shown.map { name in
           results[name].map { Double($0.elements(of: Float.self)[0]) } ?? .nan
         }
-        price =
-          penaltyName.flatMap { results[$0] }.map { Double($0.elements(of: Float.self)[0]) } ?? 0
+      }
+      if let penaltyName, let value = results[penaltyName]?.elements(of: Float.self).first {
+        price += Double(share * value)
       }
       for (sum, part) in [
         (blocks.gradients, partial.gradients),

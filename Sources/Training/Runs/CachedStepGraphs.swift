@@ -64,13 +64,11 @@ struct BackwardGraph {
   let penalty: String?
 
   init(
-    _ form: any TrainedForm, _ student: Graph, _ values: [Value], recomputes: Bool,
-    gradientBitCount: Int?
+    _ form: any TrainedForm, _ student: Graph, _ values: [Value], penalty: Value?,
+    recomputes: Bool, gradientBitCount: Int?
   ) throws(GraphError) {
-    var builder = GraphBuilder(student, scope: "penalty")
     var seeds: [(value: Value, gradient: Value)] = []
-    let penalty = try form.penalty(&builder)
-    var graph = builder.graph
+    var graph = student
     for (name, value) in zip(["image", "text", "raw_image", "raw_text"], values) {
       seeds.append((value, try graph.addInput("seed." + name, graph.tensorType(of: value))))
     }
@@ -82,15 +80,8 @@ struct BackwardGraph {
     let made = try graph.addGradients(
       of: seeds, withRespectTo: targets,
       keeping: recomputes ? TrainingGraph.blockValues(of: student) : nil)
-    var gradients: [String: String] = [:]
-    var taken = Set<Value>()
-    builder = GraphBuilder(graph, scope: "gradient")
-    for (name, value) in zip(names, made) {
-      guard var value else { continue }
-      if !taken.insert(value).inserted { value = try builder.add(Scale(by: 1), value) }
-      gradients[name] = builder.graph.name(of: value)
-    }
-    self.gradients = gradients
+    var builder = GraphBuilder(graph, scope: "gradient")
+    gradients = try TrainingGraph.gradientNames(of: names, made, &builder)
     self.penalty = penalty.map { graph.name(of: $0) }
     self.graph =
       try gradientBitCount.map { bits throws(GraphError) in

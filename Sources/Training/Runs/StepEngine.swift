@@ -81,7 +81,7 @@ final class WholeStepEngine: StepEngine {
       batchTop1: batchTop1(
         student: training.embeddings.compactMap { results[$0] },
         teacher: training.teacherEmbeddings.compactMap { results[$0] }, threadCount: threadCount),
-      observed: observed.map { Float(scalar($0)) })
+      observed: observed.flatMap { results[$0]?.elements(of: Float.self) ?? [.nan] })
   }
 
   func firstNonFinite(_ inputs: [String: Tensor]) throws(ExecutionError) -> String {

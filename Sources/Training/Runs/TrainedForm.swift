@@ -16,6 +16,9 @@ package protocol TrainedForm {
   /// Adds a scalar that joins the loss, such as a price of size; nil for none.
   func penalty(_ builder: inout GraphBuilder) throws(GraphError) -> Value?
 
+  /// Whether the penalty is that of a batch: the whole batch then has the mean over its parts.
+  var penaltyIsOfBatch: Bool { get }
+
   /// Values of ``graph`` that the log shows at every step, each a scalar.
   var shown: [(label: String, value: String)] { get }
 
@@ -34,10 +37,12 @@ package protocol TrainedForm {
   /// controls, before ``prepare(gradients:)``; called only where ``transformsWeights``.
   func pullBack(_ context: StepContext)
 
-  /// Scalars of ``graph`` that ``observe(_:)`` is told after each step.
+  /// Values of ``graph``, or of what ``penalty(_:)`` added, that ``observe(_:)`` is told of after each
+  /// step; their extents are fixed.
   var observed: [String] { get }
 
-  /// Takes in the values of ``observed``, each the mean over the parts of the batch.
+  /// Takes in the elements of the values of ``observed``, one value behind the other, each the mean
+  /// over the parts of the batch.
   func observe(_ values: [Float])
 
   /// Figures of the step that no graph computes, for the log.
@@ -63,6 +68,8 @@ extension TrainedForm {
   package var controls: [(name: String, rate: Double)] { [] }
 
   package func penalty(_ builder: inout GraphBuilder) throws(GraphError) -> Value? { nil }
+
+  package var penaltyIsOfBatch: Bool { false }
 
   package var shown: [(label: String, value: String)] { [] }
 

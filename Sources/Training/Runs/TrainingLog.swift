@@ -80,6 +80,18 @@ package final class TrainingLog {
     try file.append(line)
   }
 
+  /// The names in the last line of the log at `path`, numbers in them ascending; none where it is
+  /// empty.
+  package static func names(in path: String) throws(TrainingLogError) -> [String] {
+    let file = try OpenFile(path, O_RDONLY)
+    let lines = completeLines(try file.bytes())
+    guard let last = lines.last else { return [] }
+    guard stepOfLine(last) != nil,
+      let object = try? JSONSerialization.jsonObject(with: Data(last)) as? [String: Any]
+    else { throw .foreignLine(path: path, line: lines.count) }
+    return object.keys.sorted { $0.compare($1, options: .numeric) == .orderedAscending }
+  }
+
   /// The numbers called `name` in the log at `path` and their steps, in order.
   ///
   /// Lines without that name, with `null`, or not finished are left out.

@@ -8,7 +8,8 @@ import TensorCore
 /// that the graph rounds to their grid at every use; rounded activations are rounded while training.
 /// Unless ranges are fixed, the scales of trained weights are those of least expected error at every
 /// step, and so are the steps of activations for each batch, of which the written model gets the
-/// moving average. One form serves one trainer.
+/// moving average. The losses that keep experts equally busy join the objective. One form serves one
+/// trainer.
 ///
 /// - Source: Sakr et al., "Optimal Clipping and Magnitude-aware Differentiation for Improved
 ///   Quantization-aware Training", ICML 2022, arXiv:2206.06501.
@@ -25,6 +26,7 @@ package final class WeightForm: TrainedForm {
   private let coded: [CodedWeight]
   private let activations: [CodedActivation]
   private let threadCount: Int
+  private var routed: RoutedLayers
   private var step = 0
   private var batchScales: [Float] = []
 
@@ -33,6 +35,7 @@ package final class WeightForm: TrainedForm {
   /// - Parameters:
   ///   - source: the student.
   ///   - quantization: how codes are trained, where there are some.
+  ///   - routing: what keeps experts equally busy, where there are some.
   ///   - origin: a model whose float32 weights of the same name and extents say where in the cells of
   ///     their codes the student's weights start; nil for the middles.
   ///   - threadCount: how many threads fit scales; it has no influence on the result.
@@ -40,12 +43,14 @@ package final class WeightForm: TrainedForm {
   /// - Throws: ``GraphError`` when a name that training adds is taken.
   package init(
     _ source: Graph, quantization: QuantizationTraining = QuantizationTraining(),
+    routing: RoutingTraining = RoutingTraining(),
     origin: Graph? = nil, threadCount: Int = 1,
     isTrained: (String) -> Bool = { $0 != "logit_scale" }
   ) throws(GraphError) {
     self.source = source
     self.quantization = quantization
     self.threadCount = threadCount
+    routed = RoutedLayers(source, routing)
     var builder = StudentBuilder(quantization)
     // Steps of activations are those of the rows that are read.
     let rounds = source.nodes.contains { $0.op is FakeQuantize }
@@ -65,7 +70,17 @@ package final class WeightForm: TrainedForm {
     return coded.map { ($0.scalesName, 0) } + activations.map { ($0.scaleName, 0) }
   }
 
-  package var observed: [String] { refits ? activations.map(\.batchScaleName) : [] }
+  package func penalty(_ builder: inout GraphBuilder) throws(GraphError) -> Value? {
+    try routed.penalty(&builder)
+  }
+
+  package var penaltyIsOfBatch: Bool { true }
+
+  package var measures: [(label: String, value: Double)] { routed.measures }
+
+  private var observedScales: [String] { refits ? activations.map(\.batchScaleName) : [] }
+
+  package var observed: [String] { observedScales + routed.observed }
 
   package func begin(_ context: StepContext) {
     step = context.step
@@ -79,7 +94,10 @@ package final class WeightForm: TrainedForm {
     }
   }
 
-  package func observe(_ values: [Float]) { batchScales = values }
+  package func observe(_ values: [Float]) {
+    batchScales = Array(values.prefix(observedScales.count))
+    routed.observe(values.dropFirst(observedScales.count))
+  }
 
   package func prepare(gradients: ParameterBlock) { clearMasked(gradients) }
 
@@ -99,12 +117,7 @@ package final class WeightForm: TrainedForm {
   }
 
   private func clearMasked(_ block: ParameterBlock) {
-    for name in isMasked {
-      guard let elements = block[name] else { continue }
-      source.parameter(named: name)?.mask?.withElements(of: UInt8.self) { mask in
-        for index in elements.indices where mask[index] == 0 { elements[index] = 0 }
-      }
-    }
+    for name in isMasked { block.clear(name, whereHiddenBy: source.parameter(named: name)?.mask) }
   }
 
   package func result(

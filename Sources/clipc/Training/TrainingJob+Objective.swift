@@ -5,13 +5,13 @@ import Operators
 import TensorCore
 import Training
 
-extension Distill {
+extension TrainingJob {
   /// What the run minimizes, with what the losses ask of the teacher beforehand.
   func objective(
     _ teacher: OpenedModel, _ student: Graph, _ inputs: inout TrainingInputs
   ) throws -> Objective {
-    let losses = try LossMixture(parsing: training.loss)
-    let graph = try teacher.graphModel(for: "distill")
+    let losses = try LossMixture(parsing: loss)
+    let graph = try teacher.graphModel(for: Self.name)
     let width = graph.graph.embeddingWidth ?? 0
     var kind = Objective.Teacher.none
     if losses.needsTeacher {

@@ -5,24 +5,22 @@ import Passes
 import Training
 
 /// What a run tells of itself: the options that decide it, its log and its curve.
-extension DistillRun {
+extension TrainingRun {
   /// Everything that decides the bits of the result, by name in words.
   func optionTexts() throws -> [String: String] {
-    let (data, training) = (command.data, command.training)
+    let (data, training) = (job.data, job.training)
     var texts: [String: String] = [
       "teacher_sha256": try teacher.sha256(), "student_sha256": try student.sha256(),
       "data_sha256": try DatasetIdentity(of: inputs.dataset).sha256, "augment": data.augment,
-      "loss": try LossMixture(parsing: training.loss).description,
+      "loss": try LossMixture(parsing: job.loss).description,
       "affinity_scale": training.affinityScale, "batch": String(training.batch),
-      "micro_batches": String(microBatchCount), "lr": String(training.lr),
+      "micro_batches": String(microBatchCount), "lr": String(training.lr ?? type(of: job).defaultRate),
       "schedule": training.schedule.rawValue, "optimizer": training.optimizer.rawValue,
       "weight_decay": String(training.weightDecay), "clip": training.clip.rawValue,
       "clip_norm": String(training.clipNorm), "tower": training.tower.rawValue,
-      "seed": String(command.common.seed), "threads": String(command.common.threads),
+      "seed": String(job.common.seed), "threads": String(job.common.threads),
       "image_column": data.imageColumn, "caption_column": data.captionColumn,
-      "keep": fractions.map { String($0) }.joined(separator: ","),
     ]
-    texts["inherit"] = command.inherit?.rawValue
     texts["warm_up"] = training.warmUp.map { String($0) }
     texts["average"] = training.average.map { String($0) }
     texts["mask_steps"] = training.maskSteps.map { String($0) }
@@ -31,23 +29,11 @@ extension DistillRun {
     texts["length"] =
       training.steps.map { "\($0) steps" } ?? training.minutes.map { "\($0) minutes" }
       ?? "\(training.epochs ?? 10) epochs"
-    texts.merge(command.pruning.texts) { $1 }
-    texts.merge(command.quantization.texts) { $1 }
+    texts.merge(job.texts) { $1 }
     if let templates = data.templates {
       texts["templates_sha256"] = try SHA256.hash(fileAt: templates)
     }
     if let stored = data.reinforced { texts["reinforced_sha256"] = try SHA256.hash(fileAt: stored) }
-    if command.inherit == .manual {
-      let dimensions = command.dimensions
-      texts["initialization"] = dimensions.initialization.rawValue
-      texts["ranking"] = dimensions.ranking.rawValue
-      for (tower, wanted) in [("image", dimensions.image), ("text", dimensions.text)] {
-        texts["\(tower)_layers"] = wanted.layers.map { String($0) }
-        texts["\(tower)_heads"] = wanted.heads.map { String($0) }
-        texts["\(tower)_neurons"] = wanted.neurons.map { String($0) }
-        texts["\(tower)_width"] = wanted.width.map { String($0) }
-      }
-    }
     return texts
   }
 
@@ -62,13 +48,13 @@ extension DistillRun {
     values += [
       ("rate", .number(report.rate)), ("gradient_norm", .number(report.gradientNorm)),
       ("batch_top1", .number(report.batchTop1)),
-      ("images_per_second", .number(Double(command.training.batch) / max(seconds, 1e-9))),
+      ("images_per_second", .number(Double(job.training.batch) / max(seconds, 1e-9))),
     ]
     return values
   }
 
   func noted(_ report: StepReport, seconds: Double) -> String {
-    let images = Double(command.training.batch) / max(seconds, 1e-9)
+    let images = Double(job.training.batch) / max(seconds, 1e-9)
     return String(
       format: "loss %.4f  lr %.2e  %.0f images/s", report.loss, report.rate, images)
   }
@@ -79,10 +65,10 @@ extension DistillRun {
     let measured = try TrainingLog.points(of: "validation_top1", in: files.log)
     var accuracies = [CurveSeries("the teacher's choice of text in a batch", batch)]
     if !measured.isEmpty { accuracies.append(CurveSeries("zero-shot top-1", measured)) }
-    let name = URL(fileURLWithPath: command.output).lastPathComponent
+    let name = URL(fileURLWithPath: job.output).lastPathComponent
     try files.write(
       Curve(
-        title: "Distillation of \(name)", losses: [CurveSeries("loss", losses)],
+        title: "\(type(of: job).name) \(name)", losses: [CurveSeries("loss", losses)],
         accuracies: accuracies))
   }
 }

@@ -7,40 +7,41 @@ import Passes
 import TensorCore
 import Training
 
-/// One run of distillation, from the teacher to the written student.
-final class DistillRun {
-  let command: Distill
-  let fractions: [Double]
-  let files: DistillFiles
+/// One run of training, from a model to the written one.
+final class TrainingRun {
+  let job: any TrainingJob
+  let files: TrainingFiles
   let teacher: OpenedModel
   let student: OpenedModel
   private(set) var inputs: TrainingInputs
-  private let validation: DistillValidation?
+  private let validation: TrainingValidation?
   private var notes: [String] = []
   /// When the state was last saved.
   private var saved = ContinuousClock.now
 
+  private var name: String { type(of: job).name }
+
   /// Opens everything that the run needs.
-  init(_ command: Distill, keeping fractions: [Double]) throws {
-    self.command = command
-    self.fractions = fractions
-    files = DistillFiles(output: command.output)
-    teacher = try OpenedModel(path: command.teacher)
-    student = try command.student.map { try OpenedModel(path: $0) } ?? teacher
-    _ = try teacher.graphModel(for: "distill")
-    _ = try student.graphModel(for: "distill")
-    inputs = try TrainingInputs(command.data, student, teacher: teacher)
-    validation = try DistillValidation(command)
+  ///
+  /// - Parameters:
+  ///   - job: what is to be trained.
+  ///   - teacher: the path of the model to learn from.
+  ///   - student: the path of the model to train; nil for one made of the teacher.
+  init(_ job: any TrainingJob, teacher: String, student: String?) throws {
+    self.job = job
+    files = TrainingFiles(output: job.output)
+    self.teacher = try OpenedModel(path: teacher)
+    self.student = try student.map { try OpenedModel(path: $0) } ?? self.teacher
+    _ = try self.teacher.graphModel(for: type(of: job).name)
+    _ = try self.student.graphModel(for: type(of: job).name)
+    inputs = try TrainingInputs(job.dataPath, job.data, self.student, teacher: self.teacher)
+    validation = try TrainingValidation(job)
   }
 
-  func execute() throws -> DistillSummary {
-    let model = try student.graphModel(for: "distill")
-    // What cannot be trained as asked is refused before anything is computed.
-    _ = try command.quantization.options(for: model.graph)
-    if command.inherit == nil, let phase = try command.phases(steps: 1, keeping: []).first {
-      _ = try form(phase, model.graph)
-    }
-    let objective = try command.objective(teacher, model.graph, &inputs)
+  func execute() throws -> TrainingSummary {
+    let model = try student.graphModel(for: name)
+    try job.check(model.graph, self)
+    let objective = try job.objective(teacher, model.graph, &inputs)
     let state = try openedState()
     let total =
       try state.flatMap { $0.options["total_steps"] }.flatMap { Int($0) }
@@ -58,7 +59,7 @@ final class DistillRun {
       }
     }
     options["total_steps"] = String(total)
-    let phases = try command.phases(steps: total, keeping: fractions)
+    let phases = try job.phases(steps: total, self)
     if let state, state.phase >= phases.count {
       throw Failure(.malformedInput, "\(files.state): there is no phase \(state.phase)")
     }
@@ -67,11 +68,10 @@ final class DistillRun {
 
   /// What a run has at hand while it goes on.
   private struct Course {
-    let phases: [DistillPhase]
+    let phases: [TrainingPhase]
     let options: [String: String]
     let model: CLIPModel
     let objective: Objective
-    let batches: TrainingBatches
     let log: TrainingLog
     let progress: Progress
     /// Steps done in all phases.
@@ -82,58 +82,59 @@ final class DistillRun {
   }
 
   private func run(
-    _ phases: [DistillPhase], _ model: CLIPModel, _ objective: Objective,
+    _ phases: [TrainingPhase], _ model: CLIPModel, _ objective: Objective,
     _ options: [String: String], _ state: TrainingStateFile?
-  ) throws -> DistillSummary {
+  ) throws -> TrainingSummary {
     let first = state?.phase ?? 0
     let firstStep = phases[..<first].reduce(state?.step ?? 0) { $0 + $1.steps }
-    let batches = try inputs.batches(
-      count: command.training.batch, seed: command.common.seed, threads: command.common.threads,
-      firstStep: firstStep)
-    defer { batches.stop() }
     let teacherAccuracy = try validation?.accuracy(of: teacher)
     var course = Course(
-      phases: phases, options: options, model: model, objective: objective, batches: batches,
+      phases: phases, options: options, model: model, objective: objective,
       log: try TrainingLog(path: files.log, resumingAt: firstStep),
-      progress: Progress("distill", total: phases.reduce(0) { $0 + $1.steps }, unit: "steps"),
+      progress: Progress(name, total: phases.reduce(0) { $0 + $1.steps }, unit: "steps"),
       step: firstStep)
     let start = ContinuousClock.now
     var graph = first > 0 ? try ModelFile.read(files.student(ofPhase: first)).graph : model.graph
     for index in first..<phases.count {
-      if index > first || first == 0 { graph = try started(phases[index], graph) }
+      if index > first || first == 0 { graph = try phases[index].start?(graph) ?? graph }
       if index > first { try write(graph, like: model, to: files.student(ofPhase: index)) }
       let trainer = try trainer(phases[index], graph, objective)
       if index == first, let state { try trainer.restore(state.tensors) }
-      try train(trainer, phase: index, &course)
+      let batches = try inputs.batches(
+        count: job.training.batch, seed: job.common.seed, threads: job.common.threads,
+        firstStep: course.step, groups: try phases[index].groups?(graph))
+      defer { batches.stop() }
+      try train(trainer, batches, phase: index, &course)
       graph = try trainer.result()
     }
     course.progress.finish()
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     graph.provenance.append(
       ProvenanceStep(
-        pass: "distill", options: options, seed: command.common.seed,
+        pass: name, options: options, seed: job.common.seed,
         inputSHA256: try student.sha256()))
-    try write(graph, like: model, to: command.output)
+    try write(graph, like: model, to: job.output)
     let accuracy = try validated(graph, course)
     try drawCurve()
     files.removeState(phaseCount: phases.count)
     let steps = course.totalSteps - firstStep
-    return DistillSummary(
+    return TrainingSummary(
       steps: steps, seconds: seconds,
-      imagesPerSecond: Double(steps * command.training.batch) / max(seconds, 1e-9),
+      imagesPerSecond: Double(steps * job.training.batch) / max(seconds, 1e-9),
       loss: course.lastLoss, teacherAccuracy: teacherAccuracy, accuracy: accuracy,
-      parametersBefore: try teacher.graphModel(for: "distill").graph.parameterCount(
+      parametersBefore: try teacher.graphModel(for: name).graph.parameterCount(
         of: Passes.Tower.allCases),
       parametersAfter: graph.parameterCount(of: Passes.Tower.allCases),
-      sparsity: command.pruning.prune == nil
-        ? nil : graph.prunedShare(of: command.training.tower.towers), notes: notes)
+      prunedShare: graph.prunedShare(of: job.training.tower.towers), notes: notes)
   }
 
   /// Does the steps of a phase that are left.
-  private func train(_ trainer: Trainer, phase: Int, _ course: inout Course) throws {
+  private func train(
+    _ trainer: Trainer, _ batches: TrainingBatches, phase: Int, _ course: inout Course
+  ) throws {
     while trainer.step < course.phases[phase].steps {
       let start = ContinuousClock.now
-      let report = try stepped(trainer, try course.batches.next())
+      let report = try stepped(trainer, try batches.next())
       let seconds = (ContinuousClock.now - start) / .seconds(1)
       try course.log.append(step: course.step, logged(report, phase: phase, seconds: seconds))
       course.step += 1
@@ -145,10 +146,10 @@ final class DistillRun {
           .interrupted,
           "interrupted after step \(course.step); the state is saved, --resume goes on from there")
       }
-      if ContinuousClock.now - saved > .seconds(command.saveEvery) {
+      if ContinuousClock.now - saved > .seconds(job.saveEvery) {
         try save(trainer, phase, course.options)
       }
-      let interval = command.validationInterval(course.totalSteps)
+      let interval = job.validationInterval(course.totalSteps)
       if course.step < course.totalSteps, course.step % interval == 0 {
         _ = try validated(try trainer.result(), course)
       }
@@ -175,80 +176,52 @@ final class DistillRun {
   }
 
   private func trainer(
-    _ phase: DistillPhase, _ graph: Graph, _ objective: Objective
+    _ phase: TrainingPhase, _ graph: Graph, _ objective: Objective
   ) throws -> Trainer {
-    let training = command.training
+    let training = job.training
     var options = UpdateOptions()
     options.method = training.optimizer
     options.weightDecay = training.weightDecay
     options.clipping = training.clip
     options.largestNorm = training.clipNorm
     options.averageDecay = phase.isWarmUp ? nil : training.average
+    let rate = (training.lr ?? type(of: job).defaultRate) * phase.rateFactor
     let warmUp = training.warmUp ?? phase.steps / 20
     options.schedule =
       phase.isWarmUp
-      ? LearningRateSchedule(.constant, peak: training.lr, warmUpSteps: phase.steps)
-      : LearningRateSchedule(training.schedule, peak: training.lr, warmUpSteps: warmUp)
+      ? LearningRateSchedule(.constant, peak: rate, warmUpSteps: phase.steps)
+      : LearningRateSchedule(training.schedule, peak: rate, warmUpSteps: warmUp)
+    var objective = objective
+    if phase.freezesScale { objective.trainsScale = false }
     return try Trainer(
-      try form(phase, graph), objective, options: options, totalSteps: phase.steps,
+      try phase.form(graph), objective, options: options, totalSteps: phase.steps,
       microBatchCount: microBatchCount, recomputes: training.recompute,
-      gradientBitCount: command.quantization.gradientBits,
-      seed: command.common.seed, threadCount: command.common.threads)
+      gradientBitCount: job.gradientBits,
+      seed: job.common.seed, threadCount: job.common.threads)
   }
 
   var microBatchCount: Int {
-    let training = command.training
+    let training = job.training
     let size = training.microBatch ?? training.batch
     return (training.batch + size - 1) / size
   }
 
-  private func form(_ phase: DistillPhase, _ graph: Graph) throws -> any TrainedForm {
-    switch phase.training {
-    case .weights:
-      let trained = trainedNames(of: graph)
-      return try WeightForm(
-        graph, quantization: command.quantization.options(for: graph),
-        origin: try teacher.graphModel(for: "distill").graph, threadCount: command.common.threads
-      ) { trained.contains($0) }
-    case .sparse(let options):
-      let trained = trainedNames(of: graph)
-      let towers = command.training.tower.towers
-      guard options.schedule == .autosparse else {
-        return try SparseForm(graph, options: options, steps: phase.steps, towers: towers) {
-          trained.contains($0)
-        }
-      }
-      return try AutoSparseForm(graph, options: options, steps: phase.steps, towers: towers) {
-        trained.contains($0)
-      }
-    case .masks(let keep):
-      let whole = try teacher.graphModel(for: "distill").graph.parameterCount(
-        of: Passes.Tower.allCases)
-      let share = keep * Double(whole) / Double(graph.parameterCount(of: Passes.Tower.allCases))
-      let options = MaskedForm.Options(keep: share, steps: phase.steps)
-      return try MaskedForm(graph, options: options)
-    }
+  // MARK: What phases ask for
+
+  /// Shows `line` at the end.
+  func note(_ line: String) { notes.append(line) }
+
+  /// What fraction of `graph` is as large as `fraction` of the teacher.
+  func share(_ fraction: Double, of graph: Graph) throws -> Double {
+    let whole = try teacher.graphModel(for: name).graph.parameterCount(
+      of: Passes.Tower.allCases)
+    return fraction * Double(whole) / Double(graph.parameterCount(of: Passes.Tower.allCases))
   }
 
-  /// The names of what is trained where weights are.
-  private func trainedNames(of graph: Graph) -> Set<String> {
-    Set(graph.values(of: command.training.tower.towers).map { graph.name(of: $0) })
-  }
-
-  /// The student with which `phase` begins.
-  private func started(_ phase: DistillPhase, _ graph: Graph) throws -> Graph {
-    guard case .inherited(var options) = phase.start else { return graph }
-    if let keep = options.keep {
-      let whole = try teacher.graphModel(for: "distill").graph.parameterCount(
-        of: Passes.Tower.allCases)
-      options.keep =
-        keep * Double(whole)
-        / Double(
-          graph.parameterCount(
-            of: Passes.Tower.allCases))
-    }
+  /// What `passes` make of `graph`; what they note is shown at the end.
+  func passed(_ graph: Graph, through passes: [any Pass]) throws -> Graph {
     let context = PassContext(
-      seed: command.common.seed, threadCount: command.common.threads,
+      seed: job.common.seed, threadCount: job.common.threads,
       report: { [self] event in
         switch event {
         case .note(let line): notes.append(line)
@@ -256,14 +229,14 @@ final class DistillRun {
         case .result, .progress: break
         }
       })
-    return try PassPipeline([InheritManual(options: options)]).run(
+    return try PassPipeline(passes).run(
       on: graph, inputSHA256: try teacher.sha256(), in: context)
   }
 
   // MARK: Length
 
   private func stepCount(_ objective: Objective) throws -> Int {
-    let training = command.training
+    let training = job.training
     if let steps = training.steps { return steps }
     let perEpoch = inputs.dataset.sampleCount / training.batch
     guard perEpoch > 0 else {
@@ -278,14 +251,15 @@ final class DistillRun {
     return max(2, Int(minutes * 60 * 0.95 / (try secondsPerStep(objective))))
   }
 
-  /// How long a step of the first phase takes, from a few that are done and forgotten.
+  /// How long a step takes, from a few that are done and forgotten.
   private func secondsPerStep(_ objective: Objective) throws -> Double {
-    let phases = try command.phases(steps: 100 * max(fractions.count, 1), keeping: fractions)
-    let graph = try started(phases[0], student.graphModel(for: "distill").graph)
+    let phases = try job.phases(steps: job.leastStepCount, self)
+    let first = try student.graphModel(for: name).graph
+    let graph = try phases[0].start?(first) ?? first
     notes = []
-    let trainer = try trainer(phases[0], graph, objective)
+    let trainer = try trainer(phases[min(job.timedPhase, phases.count - 1)], graph, objective)
     let batches = try inputs.batches(
-      count: command.training.batch, seed: command.common.seed, threads: command.common.threads,
+      count: job.training.batch, seed: job.common.seed, threads: job.common.threads,
       firstStep: 0)
     defer { batches.stop() }
     var times: [Double] = []
@@ -300,12 +274,12 @@ final class DistillRun {
   // MARK: State
 
   private func openedState() throws -> TrainingStateFile? {
-    guard command.resume else {
+    guard job.resume else {
       if files.hasState { Terminal.warn("\(files.state) of an earlier run is replaced") }
       return nil
     }
     guard files.hasState else {
-      Terminal.warn("no state is saved for \(command.output) yet: the run starts anew")
+      Terminal.warn("no state is saved for \(job.output) yet: the run starts anew")
       return nil
     }
     return try TrainingStateFile(opening: files.state)

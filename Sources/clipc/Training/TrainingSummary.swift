@@ -1,5 +1,5 @@
-/// What a run of distillation came to.
-struct DistillSummary {
+/// What a run of training came to.
+struct TrainingSummary {
   var steps: Int
   var seconds: Double
   var imagesPerSecond: Double
@@ -8,8 +8,8 @@ struct DistillSummary {
   var accuracy: Double?
   var parametersBefore: Int
   var parametersAfter: Int
-  /// The share of the prunable weights that masks hide, where the run made them.
-  var sparsity: Double?
+  /// The share of the prunable weights that masks hide.
+  var prunedShare: Double
   var notes: [String]
 
   var lines: [String] {
@@ -18,8 +18,8 @@ struct DistillSummary {
     lines.append(
       "parameters of the towers: \(parametersBefore) of the teacher, \(parametersAfter) of the "
         + "student (\((share * 1000).rounded() / 10) %)")
-    if let sparsity {
-      lines.append("masked: \((sparsity * 1e5).rounded() / 1e3) % of the weights between layers")
+    if prunedShare > 0 {
+      lines.append("masked: \((prunedShare * 1e5).rounded() / 1e3) % of the weights between layers")
     }
     let time = (seconds * 10).rounded() / 10
     lines.append(
@@ -32,6 +32,13 @@ struct DistillSummary {
     return lines
   }
 
+  /// Prints what came of the run.
+  func show(asJSON: Bool, output: String) {
+    guard !asJSON else { return Terminal.print(json(output: output).text) }
+    for line in lines { Terminal.print(printable(line)) }
+    Terminal.print("wrote \(printable(output))")
+  }
+
   func json(output: String) -> JSON {
     .object([
       ("output", .text(output)), ("steps", .integer(steps)), ("seconds", .number(seconds)),
@@ -40,7 +47,7 @@ struct DistillSummary {
       ("teacher_validation_top1", teacherAccuracy.map { .number($0) } ?? .null),
       ("parameters_before", .integer(parametersBefore)),
       ("parameters_after", .integer(parametersAfter)),
-      ("sparsity", sparsity.map { .number($0) } ?? .null),
+      ("sparsity", prunedShare > 0 ? .number(prunedShare) : .null),
     ])
   }
 }

@@ -4,18 +4,18 @@ import GraphIR
 import Training
 
 /// The zero-shot accuracy that a run measures as it goes on.
-struct DistillValidation {
+struct TrainingValidation {
   private let dataset: Dataset
   private let prompts: Prompts
   private let threadCount: Int
 
-  /// Opens the validation data; nil where the command names none.
-  init?(_ command: Distill) throws {
-    guard let path = command.data.validation else { return nil }
-    dataset = try Dataset.open(path: path, classesFile: command.data.classes)
+  /// Opens the validation data; nil where the job names none.
+  init?(_ job: any TrainingJob) throws {
+    guard let path = job.data.validation else { return nil }
+    dataset = try Dataset.open(path: path, classesFile: job.data.classes)
     dataset.warnings.forEach(Terminal.warn)
-    prompts = try command.data.templates.map { try Prompts(file: $0) } ?? .standard
-    threadCount = command.common.threads
+    prompts = try job.data.templates.map { try Prompts(file: $0) } ?? .standard
+    threadCount = job.common.threads
     guard !dataset.classNames.isEmpty else {
       throw Failure(
         .malformedInput, "\(path): --validation needs classes: an image folder, or --classes")
@@ -36,7 +36,7 @@ struct DistillValidation {
   }
 }
 
-extension Distill {
+extension TrainingJob {
   /// Steps between two measurements in a run of `total` steps.
   func validationInterval(_ total: Int) -> Int { max(1, data.validateEvery ?? total / 10) }
 }

@@ -15,12 +15,12 @@ struct TrainingInputs {
   /// Whether an objective asks for the classes of a batch.
   var givesClasses = false
 
-  /// Opens the data that `options` name, for a student and its teacher.
+  /// Opens the data at `path`, read as `options` say, for a student and its teacher.
   init(
-    _ options: TrainingDataOptions, _ model: OpenedModel, teacher: OpenedModel
+    _ path: String, _ options: TrainingDataOptions, _ model: OpenedModel, teacher: OpenedModel
   ) throws {
     dataset = try Dataset.open(
-      path: options.data, classesFile: options.classes, imageColumn: options.imageColumn,
+      path: path, classesFile: options.classes, imageColumn: options.imageColumn,
       captionColumn: options.captionColumn)
     dataset.warnings.forEach(Terminal.warn)
     guard try model.imageExtents() == teacher.imageExtents(),
@@ -46,17 +46,17 @@ struct TrainingInputs {
       tokenizer.ids(of: $0)
     }
     try Self.checkWords(dataset, prompts)
-    guard let path = options.reinforced else {
+    guard let storedPath = options.reinforced else {
       reinforced = nil
       return
     }
-    let stored = try ReinforcedDataset(opening: path)
+    let stored = try ReinforcedDataset(opening: storedPath)
     let extents = try model.imageExtents()
     try stored.check(
       try DatasetIdentity(of: dataset),
       imageSize: ImageSize(height: extents[1], width: extents[2]))
     guard stored.teacherSHA256 == (try teacher.sha256()) else {
-      throw Failure(.malformedInput, "\(path) holds embeddings of another teacher")
+      throw Failure(.malformedInput, "\(storedPath) holds embeddings of another teacher")
     }
     reinforced = stored
   }
@@ -75,15 +75,20 @@ struct TrainingInputs {
         + "two classes or more, or captions")
   }
 
-  /// The batches from `firstStep` on.
+  /// The batches from `firstStep` on; of one group each where `groups` names each sample's, and of
+  /// images as they are unless `isVaried`.
   func batches(
-    count: Int, seed: UInt64, threads: Int, firstStep: Int
+    count: Int, seed: UInt64, threads: Int, firstStep: Int, groups: [Int]? = nil,
+    isVaried: Bool = true
   ) throws -> TrainingBatches {
     var options = TrainingBatches.Options(batchCount: count)
     options.seed = seed
     options.threads = threads
     options.firstStep = firstStep
-    if let reinforced {
+    options.groups = groups
+    if !isVaried {
+      options.augmentation = .none
+    } else if let reinforced {
       options.viewCount = reinforced.viewCount
       options.storedViews = { try reinforced.parameters(sample: $0, view: $1) }
     } else {

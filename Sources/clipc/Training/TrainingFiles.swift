@@ -4,7 +4,7 @@ import GraphIR
 import Training
 
 /// The files that stand beside a run's result.
-struct DistillFiles {
+struct TrainingFiles {
   private let base: String
 
   /// Names the files beside `output`.
@@ -14,6 +14,7 @@ struct DistillFiles {
 
   var log: String { base + ".log.jsonl" }
   var curve: String { base + ".svg" }
+  var loads: String { base + ".experts.svg" }
   var state: String { base + ".state" }
 
   /// The student with which phase `phase` begins, where that is not the first.
