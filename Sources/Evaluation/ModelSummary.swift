@@ -11,9 +11,13 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     package var imageTower = 0
     package var textTower = 0
     package var tokenEmbedding = 0
+    /// Those that a token can meet: all but the experts it does not go through; nil in files that
+    /// do not tell.
+    package var active: Int?
 
     private enum CodingKeys: String, CodingKey {
       case total
+      case active
       case nonzero
       case imageTower = "image_tower"
       case textTower = "text_tower"
@@ -25,6 +29,22 @@ package struct ModelSummary: Codable, Sendable, Equatable {
   package struct Operations: Codable, Sendable, Equatable {
     package var image = 0
     package var text = 0
+  }
+
+  /// A layer that is a mixture of experts.
+  package struct Experts: Codable, Sendable, Equatable {
+    /// What the layer's values are named after.
+    package var layer: String
+    /// How many experts there are.
+    package var experts: Int
+    /// How many a token goes through; nil where experts choose.
+    package var perToken: Int?
+
+    private enum CodingKeys: String, CodingKey {
+      case layer
+      case experts
+      case perToken = "per_token"
+    }
   }
 
   /// How the numbers are stored.
@@ -49,6 +69,8 @@ package struct ModelSummary: Codable, Sendable, Equatable {
   package var parameters = Parameters()
   package var macs = Operations()
   package var quantization = Quantization()
+  /// The mixtures of experts; nil where there are none.
+  package var experts: [Experts]?
   package var facts: [Fact] = []
   package var provenance: [ProvenanceStep] = []
 
@@ -70,6 +92,13 @@ package struct ModelSummary: Codable, Sendable, Equatable {
       quantization.weights = most.key
     }
     quantization.activations = Self.activations(graph)
+    let layers = graph.expertLayers
+    if !layers.isEmpty {
+      experts = layers.map {
+        Experts(layer: $0.name, experts: $0.expertCount, perToken: $0.expertsPerToken)
+      }
+    }
+    parameters.active = parameters.total - graph.idleParameterCount()
     macs.image = graph.multiplyAccumulateCount(output: "image_embeds")
     macs.text = graph.multiplyAccumulateCount(output: "text_embeds")
   }

@@ -141,8 +141,10 @@ package final class Executor {
         continue
       }
       let bytes = UnsafeRawBufferPointer(memory(of: output.value, plan))
+      let type = graph.tensorType(of: output.value).dtype
       results[output.name] = Tensor(
-        dtype: arithmetic == .float64 ? .float64 : .float32, shape: plan.shape(output.value)
+        dtype: type == .float32 && arithmetic == .float64 ? .float64 : type,
+        shape: plan.shape(output.value)
       ) { $0.copyMemory(from: bytes) }
     }
     return results

@@ -50,6 +50,18 @@ extension Graph {
     }
   }
 
+  /// The elements of experts' parameters that a token does not meet, among those that `isCounted`
+  /// holds for.
+  package func idleParameterCount(where isCounted: (Value) -> Bool = { _ in true }) -> Int {
+    expertLayers.reduce(0) { sum, layer in
+      guard let taken = layer.expertsPerToken else { return sum }
+      let elements = layer.linears.flatMap { $0.inputs.dropFirst(2) }.reduce(0) {
+        isCounted($1) ? $0 + (parameter($1)?.tensor.count ?? 0) : $0
+      }
+      return sum + elements * (layer.expertCount - taken) / layer.expertCount
+    }
+  }
+
   /// The layers that are mixtures of experts, in order.
   package var expertLayers: [ExpertLayer] {
     let consumers = consumers()
@@ -60,13 +72,13 @@ extension Graph {
       let reading = readers(assignment)
       let linears = reading.filter { $0.op is GroupedLinear && $0.inputs[1] == assignment }
       guard let gates = reading.first(where: { $0.op is ExpertGates })?.outputs[0],
-        let mixture = readers(gates).first(where: { $0.op is CombineExperts })?.outputs[0],
+        let mixture = readers(gates).first(where: { $0.op is CombineExperts }),
         let first = linears.first?.op as? GroupedLinear
       else { return nil }
       return ExpertLayer(
-        name: node.name.split(separator: ".").dropLast().joined(separator: "."), route: route,
+        name: mixture.name.split(separator: ".").dropLast().joined(separator: "."), route: route,
         expertCount: first.experts, logits: node.inputs[0], assignment: assignment, gates: gates,
-        linears: linears, mixture: mixture)
+        linears: linears, mixture: mixture.outputs[0])
     }
   }
 }

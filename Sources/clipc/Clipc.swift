@@ -15,7 +15,7 @@ struct Clipc: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       Inspect.self, Tokenize.self, Preprocess.self, Encode.self, Classify.self, Eval.self,
-      PruneCommand.self, QuantizeCommand.self, Distill.self, Reinforce.self,
+      PruneCommand.self, QuantizeCommand.self, MergeCommand.self, Distill.self, Reinforce.self,
       UpcycleCommand.self, ExportCommand.self, Bench.self, Verify.self,
     ])
 }

@@ -1,8 +1,11 @@
 import Evaluation
+import Operators
 import TensorCore
 import Testing
 
 @Suite struct KMeansTests {
+  init() throws { try Matrix.open() }
+
   /// Points around `centres`, so many and so wide each.
   private func rows(_ centres: [(x: Float, y: Float, count: Int, width: Float)]) -> Embeddings {
     var random = SplitMix64(seed: 3)

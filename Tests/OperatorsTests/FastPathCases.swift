@@ -8,7 +8,7 @@ extension OperatorCase {
   /// Every operator on odd shapes, empty ones among them.
   static let all: [OperatorCase] =
     elementwise + products + normalizations + attentions + quantizations + reductions + tokens
-    + sequences
+    + sequences + experts
 
   private static let elementwise: [OperatorCase] = {
     var cases: [OperatorCase] = []
@@ -263,6 +263,6 @@ extension OperatorCase {
       (random(LinearTransposed(), [[301, 65], [65, 33]]), false),
       (random(ContractLeading(), [[301, 65], [301, 33]]), false),
       (random(MatMul(transposesB: true), [[2, 301, 65], [2, 33, 65]]), false),
-    ]
+    ] + threadedExperts
   }()
 }

@@ -31,14 +31,13 @@ func evaluate<Element: FloatingElement>(
     try evaluateAll(testCase, as: type, fast: fast, threadCount: threadCount).first)
 }
 
-/// Every result of `testCase` in the precision of `type`.
+/// Every result of `testCase` in the precision of `type`, which integer results are converted to.
 func evaluateAll<Element: FloatingElement>(
   _ testCase: OperatorCase, as type: Element.Type, fast: Bool = false, threadCount: Int = 1
 ) throws -> [[Element]] {
   let types = testCase.inputs.map { TensorType($0.dtype, shape: $0.shape) }
-  let shapes = try testCase.op.outputTypes(for: types).map {
-    try #require($0.shape(binding: [:]))
-  }
+  let results = try testCase.op.outputTypes(for: types)
+  let shapes = try results.map { try #require($0.shape(binding: [:])) }
   let converted = testCase.inputs.map { tensor in
     tensor.dtype == .float32
       ? Tensor(shape: tensor.shape, tensor.elements(of: Float.self).map { Element($0) }) : tensor
@@ -61,5 +60,9 @@ func evaluateAll<Element: FloatingElement>(
     testCase.op.evaluate(inputs, &outputs, as: type)
   }
   withExtendedLifetime(converted) {}
-  return buffers.map { Array($0) }
+  return zip(buffers, results).map { buffer, result in
+    guard result.dtype == .int32 else { return Array(buffer) }
+    let bytes = UnsafeRawBufferPointer(buffer)
+    return bytes.assumingMemoryBound(to: Int32.self).prefix(buffer.count).map { Element($0) }
+  }
 }

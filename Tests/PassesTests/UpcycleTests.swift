@@ -66,10 +66,10 @@ import Testing
 
   @Test func capacityLimitsWhatAnExpertTakes() throws {
     let dense = try extents.graph(seed: 1)
-    let even = try upcycled(dense) { $0.capacity = 0.9 }
+    let even = try upcycled(dense) { $0.capacity = 0.5 }
     let route = try #require(even.expertLayers.first { $0.name.hasPrefix("image") }?.route)
-    // Five tokens, two of four experts each, nine tenths of two and a half, rounded up.
-    #expect(route.capacity == 3)
+    // Five tokens, two of four experts each: half of two and a half, rounded up; two find no place.
+    #expect(route.capacity == 2)
     #expect(try difference(dense, even) > 1e-4)
     let wide = try upcycled(dense) { $0.capacity = 2 }
     #expect(try difference(dense, wide) < 1e-5)
@@ -103,6 +103,8 @@ import Testing
     let before = dense.parameterCount(of: [.image])
     #expect(sparse.parameterCount(of: [.image]) == before + 7 * part + router)
     #expect(sparse.activeParameterCount(of: [.image]) == before + 2 * part + router)
+    #expect(sparse.parameter(named: "image.layers.1.mlp.fc1.weight") == nil)
+    #expect(sparse.parameter(named: "logit_scale") != nil)
     #expect(sparse.parameterCount(of: [.text]) == dense.parameterCount(of: [.text]))
     let tokens = 5
     #expect(

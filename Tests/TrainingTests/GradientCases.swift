@@ -19,6 +19,11 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
     self.tolerance = tolerance
   }
 
+  init(_ op: any Op, all operands: [GradientOperand]) {
+    self.op = op
+    self.operands = operands
+  }
+
   init(_ op: any Op, _ extents: [Extent]...) {
     self.op = op
     operands = extents.map { GradientOperand($0) }
@@ -36,8 +41,13 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
     OptimalScale.name, QuantizeGradient.name,
   ]
 
+  /// Operators whose result is a constant of the routing or of the ids: they have no gradient.
+  static let constants: Set<String> = [
+    ExpertMask.name, RouteTokens.name, SlotMask.name, TextMask.name,
+  ]
+
   static let all: [GradientCase] =
-    elementwise + products + reductions + normalizations + attentions + tokens
+    elementwise + products + reductions + normalizations + attentions + tokens + experts
 
   private static let elementwise: [GradientCase] = {
     let x: [Extent] = [.batch, 5]

@@ -16,6 +16,8 @@ enum OperandKind: Sendable {
   case clear(of: [Double])
   /// Int32 ids below this bound; nothing is differentiated with respect to them.
   case ids(below: Int)
+  /// Slots of this many experts, some of them full, some empty.
+  case slots(experts: Int)
   /// Zeros and ones, a constant of the operator: it has no gradient by its contract.
   case mask
   /// Positive numbers that have no gradient by the operator's contract.
@@ -25,7 +27,15 @@ enum OperandKind: Sendable {
   var isDifferentiated: Bool {
     switch self {
     case .normal, .positive, .clear: true
-    case .ids, .mask, .constants: false
+    case .ids, .slots, .mask, .constants: false
+    }
+  }
+
+  /// Whether the elements are integers.
+  var isInteger: Bool {
+    switch self {
+    case .ids, .slots: true
+    default: false
     }
   }
 
@@ -46,6 +56,8 @@ enum OperandKind: Sendable {
       return Tensor(shape: shape, elements)
     case .ids(let bound):
       return random.idTensor(shape, below: bound)
+    case .slots(let experts):
+      return random.slotTensor(shape, experts: experts)
     case .mask:
       return Tensor(shape: shape, (0..<count).map { $0 % 3 == 1 ? 0.0 : 1.0 })
     }
@@ -82,8 +94,7 @@ struct ScalarGraph {
 
   /// Adds an input and its elements.
   mutating func addInput(_ name: String, _ operand: GradientOperand) throws -> Value {
-    let isInteger = if case .ids = operand.kind { true } else { false }
-    let type = TensorType(isInteger ? .int32 : .float32, operand.extents)
+    let type = TensorType(operand.kind.isInteger ? .int32 : .float32, operand.extents)
     let shape = try #require(type.shape(binding: gradientSymbols))
     inputs[name] = operand.kind.tensor(shape, &random)
     return try graph.addInput(name, type)

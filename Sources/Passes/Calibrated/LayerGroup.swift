@@ -9,6 +9,8 @@ package struct LayerGroup {
   package let input: String
   /// The codes that round that value, where a ``FakeQuantize`` makes it.
   package let codes: ActivationQuantization?
+  /// Whether the codes have to stay, since other layers read them too.
+  package let fixesCodes: Bool
   /// Rows of the value, before any rounding by ``codes``; nil where none were asked for.
   package let rows: InputRows?
 }

@@ -5,19 +5,19 @@ import TensorCore
 
 /// One walk under way: the graph that changes and how far it is.
 final class WalkRun {
-  private let pass: String
-  private let options: SequentialWalk.Options
-  private let gathering: SequentialWalk.Gathering
+  let pass: String
+  let options: SequentialWalk.Options
+  let gathering: SequentialWalk.Gathering
   /// The caller's graph with the changes so far.
   private(set) var result: Graph
   /// The form that runs, with the changes so far where the walk is sequential.
-  private var form: Graph
+  private(set) var form: Graph
   /// What layers are compared with, with values of the names that ``form`` has.
-  private let original: Graph
+  let original: Graph
   private let hasOriginal: Bool
   /// The roundings of activations that change, by the name of what they make.
   private(set) var codes: [String: ActivationQuantization] = [:]
-  private let threadCount: Int
+  let threadCount: Int
   private let report: (PassEvent) -> Void
   private let total: Int
   private var done = 0
@@ -40,7 +40,7 @@ final class WalkRun {
   }
 
   /// Whether the original values are kept beside those of the changed form.
-  private var followsOriginal: Bool {
+  var followsOriginal: Bool {
     options.isSequential && (options.followsOriginal || gathering.rowCount > 0)
   }
 
@@ -125,20 +125,19 @@ final class WalkRun {
     through stream: inout CalibrationStream, _ visitor: SequentialWalk.GroupVisitor
   ) throws(PassError) {
     for (index, part) in stream.parts.enumerated() {
-      var groups: [(input: Value, layers: [LinearLayer])] = []
+      var groups: [(rows: LayerRows, layers: [LinearLayer])] = []
       for layer in part.layers {
-        if let known = groups.firstIndex(where: { $0.input == layer.input }) {
+        let rows = LayerRows(layer)
+        if let known = groups.firstIndex(where: { $0.rows == rows }) {
           groups[known].layers.append(layer)
         } else {
-          groups.append((layer.input, [layer]))
+          groups.append((rows, [layer]))
         }
       }
-      let rounds =
-        options.refreshesWithinBlock && options.isSequential ? groups.map { [$0] } : [groups]
-      for round in rounds {
-        let gathered = try collect(round.map(\.input), from: part.start, stream)
+      for round in rounds(of: groups) {
+        let gathered = try collect(round.map(\.rows), from: part.start, stream)
         for group in round {
-          guard let own = gathered[group.input] else { continue }
+          guard let own = gathered[group.rows] else { continue }
           try visit(group.layers, own, visitor)
         }
       }
@@ -152,6 +151,24 @@ final class WalkRun {
           to: try originalValue(next))
       }
     }
+  }
+
+  /// The groups that are visited on one run over the data: those of one input where changes are seen
+  /// at once, otherwise all.
+  private func rounds(
+    of groups: [(rows: LayerRows, layers: [LinearLayer])]
+  ) -> [[(rows: LayerRows, layers: [LinearLayer])]] {
+    guard options.refreshesWithinBlock, options.isSequential else { return [groups] }
+    var rounds: [[(rows: LayerRows, layers: [LinearLayer])]] = []
+    for group in groups {
+      // Experts of one layer do not see each other's results.
+      if let last = rounds.last?.last, last.rows.input == group.rows.input {
+        rounds[rounds.count - 1].append(group)
+      } else {
+        rounds.append([group])
+      }
+    }
+    return rounds
   }
 
   private func visit(
@@ -173,13 +190,13 @@ final class WalkRun {
     let change = try visitor(
       LayerGroup(
         layers: group, input: input, codes: rounding.map { codes[input] ?? $0.codes },
-        rows: gathered.rows))
+        fixesCodes: first.expert != nil, rows: gathered.rows))
     for (layer, change) in zip(layers, change.layers) {
       guard let change else { continue }
       try set(form.name(of: layer.weight), change.weight)
       if let bias = change.bias, let value = layer.bias { try set(form.name(of: value), bias) }
     }
-    if let changed = change.codes, rounding != nil { codes[input] = changed }
+    if let changed = change.codes, rounding != nil, first.expert == nil { codes[input] = changed }
     done += layers.count
     report(.progress(stage: "layers", done: done, total: total))
   }
@@ -203,77 +220,8 @@ final class WalkRun {
     }
   }
 
-  /// What is known of one value over all batches.
-  private struct Gathered {
-    let statistics: InputStatistics
-    let rows: InputRows?
-  }
-
-  /// What is asked for of `values` over all batches of `stream`, which stand at `start`.
-  private func collect(
-    _ values: [Value], from start: Value?, _ stream: CalibrationStream
-  ) throws(PassError) -> [Value: Gathered] {
-    var gathered: [Value: Gathered] = [:]
-    // Rows are those before a rounding, moments those behind it.
-    var momentPlaces: [String: Value] = [:]
-    var rowPlaces: [String: [Value]] = [:]
-    for value in values {
-      let width = form.tensorType(of: value).extents.last?.fixedCount ?? 0
-      gathered[value] = Gathered(
-        statistics: InputStatistics(width: gathering.moments ? width : 0),
-        rows: gathering.rowCount > 0
-          ? InputRows(width: width, capacity: gathering.rowCount, seed: gathering.seed) : nil)
-      if gathering.moments { momentPlaces[form.name(of: value)] = value }
-      if gathering.rowCount > 0 {
-        rowPlaces[form.name(of: unrounded(value)), default: []] += [value]
-      }
-    }
-    let plain = form.distinct(values.map(unrounded))
-    let current = try executor(form, form.distinct(values + plain), from: start)
-    let before =
-      followsOriginal
-      ? try executor(
-        original, try plain.map(originalValue), from: try start.map(originalValue)) : nil
-    let names = Set(momentPlaces.keys).union(rowPlaces.keys)
-    let images = Set(names.compactMap { current.graph.value(named: $0) })
-    do {
-      for (index, batch) in stream.batches.enumerated() {
-        let originals = try before?.run(stream.originals[index])
-        _ = try current.run(batch, observing: images) { image, elements in
-          let name = current.graph.name(of: image)
-          if let value = momentPlaces[name], let moments = gathered[value]?.statistics {
-            let plain = self.form.name(of: self.unrounded(value))
-            let original = self.options.followsOriginal ? originals?[plain] : nil
-            Self.lend(original) {
-              moments.add(elements, original: $0, threadCount: self.threadCount)
-            }
-          }
-          for value in rowPlaces[name] ?? [] {
-            Self.lend(originals?[name]) {
-              gathered[value]?.rows?.add(elements, original: $0 ?? elements)
-            }
-          }
-        }
-      }
-    } catch {
-      throw .calibration(error)
-    }
-    for (value, own) in gathered where !own.statistics.isFinite || own.rows?.isFinite == false {
-      throw .parameter(
-        name: form.name(of: value),
-        "takes infinite values or none at all on the calibration data")
-    }
-    return gathered
-  }
-
-  /// Calls `body` with the elements of `tensor`, nil where there is none.
-  private static func lend(_ tensor: Tensor?, _ body: (UnsafeBufferPointer<Float>?) -> Void) {
-    guard let tensor else { return body(nil) }
-    tensor.withElements(of: Float.self) { body($0) }
-  }
-
   /// What a rounding that makes `value` rounds; `value` itself where none does.
-  private func unrounded(_ value: Value) -> Value {
+  func unrounded(_ value: Value) -> Value {
     guard case .node(let place) = form.origin(of: value),
       form.nodes[place].op is FakeQuantize || form.nodes[place].op is FakeQuantizeTokens
     else { return value }
@@ -281,7 +229,7 @@ final class WalkRun {
   }
 
   /// What the original has in place of `value`.
-  private func originalValue(_ value: Value) throws(PassError) -> Value {
+  func originalValue(_ value: Value) throws(PassError) -> Value {
     let name = form.name(of: unrounded(value))
     guard let found = original.value(named: name) else {
       throw .unsuitable(pass: pass, "the model that layers are compared with lacks \(name)")
@@ -305,7 +253,7 @@ final class WalkRun {
     }
   }
 
-  private func executor(
+  func executor(
     _ graph: Graph, _ values: [Value], from start: Value?
   ) throws(PassError) -> Executor {
     do {
@@ -327,7 +275,7 @@ final class WalkRun {
 
 extension Graph {
   /// `values` without those that occur before.
-  fileprivate func distinct(_ values: [Value]) -> [Value] {
+  func distinct(_ values: [Value]) -> [Value] {
     var seen = Set<Value>()
     return values.filter { seen.insert($0).inserted }
   }

@@ -25,12 +25,17 @@ package struct RemoveUnread: Pass {
 
 extension Graph {
   /// The graph without operations that no output needs and parameters that only they read.
-  package func removingUnread() throws(GraphError) -> Graph {
+  ///
+  /// - Parameter source: what the graph was made of; its nodes count as well.
+  package func removingUnread(since source: Graph? = nil) throws(GraphError) -> Graph {
     var needed = Set(outputs.map(\.value))
     for node in nodes.reversed() where node.outputs.contains(where: needed.contains) {
       needed.formUnion(node.inputs)
     }
-    let read = Set(nodes.flatMap(\.inputs))
+    var read = Set(nodes.flatMap(\.inputs))
+    for name in source.map({ source in source.nodes.flatMap(\.inputs).map(source.name) }) ?? [] {
+      if let value = value(named: name) { read.insert(value) }
+    }
     var result = Graph()
     result.facts = facts
     result.provenance = provenance

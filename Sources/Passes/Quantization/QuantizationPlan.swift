@@ -33,6 +33,7 @@ struct QuantizationPlan {
     }
     let tables = Set(graph.gatheredTables)
     let outer = graph.outerWeights
+    let routers = Set(graph.routerWeights)
     var notes: [String] = []
     var weights: [Value] = []
     var floats: [(value: Value, format: NumberFormat)] = []
@@ -44,6 +45,11 @@ struct QuantizationPlan {
       guard parameter.quantization == nil else {
         notes.append("\(name) holds integer codes already and stays as it is")
         hasCodes = true
+        continue
+      }
+      // Routers are small, and what they choose would change with their rounding.
+      guard !routers.contains(value) else {
+        floats.append((value, .float32))
         continue
       }
       var format = options.weights

@@ -33,19 +33,13 @@ extension Graph {
         try rewriter.copy(node)
       }
     }
-    return try dense.removingUnread()
+    return try dense.removingUnread(since: self)
   }
 
   /// The elements of the parameters of `towers` that a token meets, tables that are looked up by
   /// row aside: of the experts of a mixture, as many as a token goes through.
   package func activeParameterCount(of towers: [Tower]) -> Int {
     let counted = Set(parameters(of: towers))
-    return expertLayers.reduce(parameterCount(of: towers)) { sum, layer in
-      guard let taken = layer.expertsPerToken else { return sum }
-      let elements = layer.linears.flatMap { $0.inputs.dropFirst(2) }.reduce(0) {
-        counted.contains($1) ? $0 + (parameter($1)?.tensor.count ?? 0) : $0
-      }
-      return sum - elements * (layer.expertCount - taken) / layer.expertCount
-    }
+    return parameterCount(of: towers) - idleParameterCount { counted.contains($0) }
   }
 }

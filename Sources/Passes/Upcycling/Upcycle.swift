@@ -90,7 +90,7 @@ package struct Upcycle: Pass {
     try checkMemory(source, chosen.map(\.part))
     var upcycled = source
     do {
-      upcycled = try replacing(chosen, in: source, seed: context.seed).removingUnread()
+      upcycled = try replacing(chosen, in: source, seed: context.seed).removingUnread(since: source)
     } catch {
       throw .graph(pass: Self.name, error)
     }

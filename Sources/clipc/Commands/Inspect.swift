@@ -22,6 +22,7 @@ struct Inspect: Command {
   @Argument(help: "Any model.") var model: String
   @Flag(help: "List every parameter, or every instruction of a runtime file.") var layers = false
   @Option(help: "Print the graph: text or dot.") var graph: GraphForm?
+  @OptionGroup var use: ExpertUseOptions
   @OptionGroup var common: CommonOptions
 
   func execute() throws {
@@ -36,13 +37,17 @@ struct Inspect: Command {
     }
     let summary = try opened.summary()
     let rows = layers ? try layerRows(opened) : nil
+    let counted = try use.counted(opened, common)
     Terminal.print(
-      common.json ? json(opened, summary, rows).text : text(opened, summary, rows))
+      common.json
+        ? json(opened, summary, rows, counted).text : text(opened, summary, rows, counted))
   }
 
   // MARK: JSON
 
-  private func json(_ opened: OpenedModel, _ summary: ModelSummary, _ rows: [[String]]?) -> JSON {
+  private func json(
+    _ opened: OpenedModel, _ summary: ModelSummary, _ rows: [[String]]?, _ use: ExpertUse?
+  ) -> JSON {
     let parameters = summary.parameters
     var members: [(String, JSON)] = [
       ("kind", .text(opened.kind)), ("architecture", architecture(summary)),
@@ -53,6 +58,7 @@ struct Inspect: Command {
           ("image_tower", .integer(parameters.imageTower)),
           ("text_tower", .integer(parameters.textTower)),
           ("token_embedding", .integer(parameters.tokenEmbedding)),
+          ("active", .integer(parameters.active ?? parameters.total)),
         ])
       ),
       (
@@ -74,6 +80,20 @@ struct Inspect: Command {
       ("provenance", .array(summary.provenance.map(provenance))),
     ]
     if let memory = opened.memoryPlan { members.append(("arena_bytes", .integer(memory))) }
+    if let experts = summary.experts {
+      members.append(
+        (
+          "experts",
+          .array(
+            experts.map { layer in
+              .object(
+                [
+                  ("layer", .text(layer.layer)), ("experts", .integer(layer.experts)),
+                  ("per_token", layer.perToken.map { .integer($0) } ?? .null),
+                ] + (use?.members(of: layer.layer) ?? []))
+            })
+        ))
+    }
     if let rows {
       let names = rows[0]
       members.append(
@@ -109,7 +129,7 @@ struct Inspect: Command {
   // MARK: Text
 
   private func text(
-    _ opened: OpenedModel, _ summary: ModelSummary, _ rows: [[String]]?
+    _ opened: OpenedModel, _ summary: ModelSummary, _ rows: [[String]]?, _ use: ExpertUse?
   ) -> String {
     let parameters = summary.parameters
     func millions(_ count: Int) -> String { String(format: "%.3f M", Double(count) / 1e6) }
@@ -123,6 +143,7 @@ struct Inspect: Command {
             + "text tower \(millions(parameters.textTower)), "
             + "token embedding \(millions(parameters.tokenEmbedding))",
         ],
+      ] + expertRows(summary) + [
         [
           "operations",
           String(
@@ -141,6 +162,7 @@ struct Inspect: Command {
         [["fact", "value", "from"]]
           + summary.facts.map { [printable($0.name), printable($0.value), printable($0.source)] }),
     ]
+    if let use { lines += ["", use.text] }
     if let memory = opened.memoryPlan {
       lines += ["", "memory for one image or one text: \(memory) bytes"]
     }
@@ -154,6 +176,24 @@ struct Inspect: Command {
     }
     if let rows { lines += ["", table(rows)] }
     return lines.joined(separator: "\n")
+  }
+
+  /// What a token meets of the experts, where there are some.
+  private func expertRows(_ summary: ModelSummary) -> [[String]] {
+    guard let experts = summary.experts, let first = experts.first else { return [] }
+    let isUniform = experts.allSatisfy {
+      $0.experts == first.experts && $0.perToken == first.perToken
+    }
+    let kind = isUniform ? "\(first.experts) each" : "\(experts.map(\.experts).max() ?? 0) at most"
+    let active = summary.parameters.active ?? summary.parameters.total
+    return [
+      [
+        "experts",
+        "\(kind) in \(experts.count) layers"
+          + (isUniform ? first.perToken.map { ", \($0) for a token" } ?? "" : "")
+          + String(format: "; %.3f M parameters are active", Double(active) / 1e6),
+      ]
+    ]
   }
 
   /// The runtime's kernel set that this processor gets.

@@ -32,10 +32,16 @@ package struct MigrationSite {
     }
     func weights(reading value: Value) -> [Value]? {
       let nodes = readers(of: value)
-      guard !nodes.isEmpty, !isOutput(value),
-        nodes.allSatisfy({ $0.op is Linear && $0.inputs[0] == value && isFree($0.inputs[1]) })
-      else { return nil }
-      return nodes.map { $0.inputs[1] }
+      guard !nodes.isEmpty, !isOutput(value) else { return nil }
+      var weights: [Value] = []
+      for node in nodes {
+        // Linears, of one expert or of many.
+        guard let op = node.op as? any QuantizableOp, op.activationInputs == [0],
+          node.inputs[0] == value
+        else { return nil }
+        weights += op.weightInputs.map { node.inputs[$0] }
+      }
+      return weights.allSatisfy(isFree) ? weights : nil
     }
     var sites: [MigrationSite] = []
     for node in graph.nodes where node.outputs.contains(where: wanted.contains) {

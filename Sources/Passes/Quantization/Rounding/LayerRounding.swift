@@ -106,6 +106,10 @@ package struct LayerRounding: Sendable {
       on: start, original: float, weights: layers, gathering: gathering, in: context
     ) { group throws(PassError) in
       guard let rows = group.rows, rows.count > 0 else {
+        // An expert that no token takes keeps the nearest codes.
+        guard !group.fixesCodes else {
+          return GroupChange(layers: group.layers.map { _ in nil })
+        }
         throw .parameter(name: group.input, "meets no calibration input")
       }
       let targets = LayerTargets(group.layers, rows, threadCount: threadCount)
@@ -162,7 +166,9 @@ package struct LayerRounding: Sendable {
     let before = targets.relativeErrors(
       nearest.dense, targets.biases, on: rounded)
     if options.method == .adaquant {
-      solution = AdaQuant(options: options.adaquant).solution(
+      var adaquant = options.adaquant
+      if group.fixesCodes { adaquant.learnsRange = false }
+      solution = AdaQuant(options: adaquant).solution(
         of: targets, startingAt: solution, seed: seed)
     }
     let inputs = options.method == .adaquant ? targets.rounded(by: solution.codes) : rounded
