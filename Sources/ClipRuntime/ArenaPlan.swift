@@ -38,6 +38,8 @@ struct ArenaPlan {
   private(set) var preparedTensors: [Int?] = []
   /// Where the transposed activations of a sparse product start.
   private(set) var transposed = 0
+  /// Where the rows of tokens start in the order of their experts.
+  private(set) var gathered = 0
   /// Where the threads' scratch starts.
   private(set) var scratch = 0
   /// Bytes from one thread's scratch to the next.
@@ -63,15 +65,19 @@ struct ArenaPlan {
     }
     tokenPlans = try reserve(tokenPlanByteCount, times: limits.imageCount)
     preparedTensors = [Int?](repeating: nil, count: reader.tensors.count)
-    var transposedByteCount = 0
+    var (transposedByteCount, gatheredByteCount) = (0, 0)
     for (program, count) in [(image, limits.imageCount), (text, limits.textCount)] {
       guard let program else { continue }
       try prepareTensors(of: program, reader)
       let needed = try ArenaPlan.transposedByteCount(
         program, reader, items: count, tokens: limits.tokenCount)
       transposedByteCount = max(transposedByteCount, needed)
+      let rows = try ArenaPlan.gatheredByteCount(
+        program, items: count, tokens: limits.tokenCount)
+      gatheredByteCount = max(gatheredByteCount, rows)
     }
     transposed = try reserve(transposedByteCount, times: 1)
+    gathered = try reserve(gatheredByteCount, times: 1)
     scratch = try reserve(scratchByteCount, times: threadCount)
     let start = byteCount
     if let image { imageSlots = try place(image, items: limits.imageCount, tokens: 0) }
@@ -98,8 +104,7 @@ struct ArenaPlan {
   ) throws(RuntimeError) -> [Int] {
     var sizes = [Int](repeating: 0, count: program.slotCount)
     for buffer in program.buffers {
-      var rows = tokens
-      if case .perItem(let count) = buffer.rows { rows = count }
+      let rows = try ArenaPlan.rowCount(buffer, tokens: tokens)
       let (size, overflow) = rows.multipliedReportingOverflow(by: buffer.rowByteCount)
       guard !overflow else { throw .outOfMemory }
       sizes[buffer.slot] = max(sizes[buffer.slot], size)
@@ -138,12 +143,28 @@ struct ArenaPlan {
     for case .linear(let op) in program.instructions {
       let tensor = reader.tensors[op.weight]
       guard tensor.layout == .sparse else { continue }
-      let (rows, overflow) = (rowCount(program, op.input) ?? tokens)
+      let (rows, overflow) = try rowCount(program.buffers[op.input], tokens: tokens)
         .multipliedReportingOverflow(by: items)
       guard !overflow else { throw .outOfMemory }
       let floats = clip_f32_transposed_count(rows, tensor.columns)
       guard floats < Int.max / 8 else { throw .outOfMemory }
       most = max(most, floats * 4)
+    }
+    return most
+  }
+
+  /// Bytes of the largest input of experts in their order, a scale behind each row.
+  private static func gatheredByteCount(
+    _ program: Program, items: Int, tokens: Int
+  ) throws(RuntimeError) -> Int {
+    var most = 0
+    for case .expertLinear(let op) in program.instructions where !op.isOrdered {
+      let (rows, overflow) = try rowCount(program.buffers[op.order], tokens: tokens)
+        .multipliedReportingOverflow(by: items)
+      let (bytes, isLarge) = rows.multipliedReportingOverflow(
+        by: program.buffers[op.input].rowByteCount + 4)
+      guard !overflow, !isLarge else { throw .outOfMemory }
+      most = max(most, bytes)
     }
     return most
   }
@@ -156,22 +177,28 @@ struct ArenaPlan {
       let floats: Int
       switch instruction {
       case .attention(let op):
-        let keys = rowCount(program, op.key.buffer) ?? tokens
+        let keys = try rowCount(program.buffers[op.key.buffer], tokens: tokens)
         floats =
           op.isInteger
           ? clip_qu8_attention_scratch_byte_count(keys, op.headWidth) / 4 + 1
           : clip_f32_attention_scratch_count(keys, op.headWidth)
       case .mergeTokens(let op):
-        let keys = rowCount(program, op.key.buffer) ?? tokens
+        let keys = try rowCount(program.buffers[op.key.buffer], tokens: tokens)
         floats = clip_f32_match_tokens_scratch_count(keys, op.headWidth)
       case .dropTokens(let op):
-        floats = clip_f32_select_tokens_scratch_count(rowCount(program, op.input) ?? tokens)
+        floats = clip_f32_select_tokens_scratch_count(
+          try rowCount(program.buffers[op.input], tokens: tokens))
       case .linear(let op):
-        let weight = reader.tensors[op.weight]
-        guard weight.isWidened else { continue }
-        let isFloat = program.buffers[op.input].quantization == nil
-        floats =
-          clip_pw_scratch_byte_count(weight.columns, weight.groupSize, isFloat) / 4 + 1
+        floats = widenedCount(reader.tensors[op.weight], program.buffers[op.input])
+      case .expertLinear(let op):
+        floats = op.experts.reduce(0) {
+          max($0, widenedCount(reader.tensors[$1.weight], program.buffers[op.input]))
+        }
+      case .routeTokens(let op):
+        let logits = program.buffers[op.logits]
+        floats = Routing.scratchCount(
+          experts: logits.columns, slots: program.buffers[op.gates].columns,
+          tokens: try rowCount(logits, tokens: tokens))
       default: continue
       }
       guard floats < Int.max / 8 else { throw .outOfMemory }
@@ -180,10 +207,29 @@ struct ArenaPlan {
     return aligned(most)
   }
 
-  /// Rows of a buffer for each item; nil where they are its tokens.
-  private static func rowCount(_ program: Program, _ buffer: Int) -> Int? {
+  /// Floats of scratch in which a product of `input` widens its weights.
+  private static func widenedCount(_ weight: TensorRecord, _ input: Buffer) -> Int {
+    guard weight.isWidened else { return 0 }
+    let isFloat = input.quantization == nil
+    return clip_pw_scratch_byte_count(weight.columns, weight.groupSize, isFloat) / 4 + 1
+  }
+
+  /// Rows of a buffer for each item that has so many tokens.
+  private static func rowCount(_ buffer: Buffer, tokens: Int) throws(RuntimeError) -> Int {
+    switch buffer.rows {
+    case .perItem(let rows): return rows
+    case .perToken: return tokens
+    case .perSlot(let rows):
+      let (count, overflow) = tokens.multipliedReportingOverflow(by: rows)
+      guard !overflow else { throw .outOfMemory }
+      return count
+    }
+  }
+
+  /// Rows of a value of images for each of them.
+  private static func rowCount(_ program: Program, _ buffer: Int) -> Int {
     if case .perItem(let rows) = program.buffers[buffer].rows { return rows }
-    return nil
+    return 0
   }
 
   /// Bytes of an item's largest plan of which tokens stay.
@@ -195,9 +241,9 @@ struct ArenaPlan {
     for instruction in program.instructions {
       switch instruction {
       case .mergeTokens(let op):
-        let (tokens, kept) = (rowCount(program, op.input) ?? 0, rowCount(program, op.output) ?? 0)
+        let (tokens, kept) = (rowCount(program, op.input), rowCount(program, op.output))
         most = max(most, 4 * (kept + 3 * (tokens - kept)))
-      case .dropTokens(let op): most = max(most, 4 * (rowCount(program, op.output) ?? 0))
+      case .dropTokens(let op): most = max(most, 4 * rowCount(program, op.output))
       default: continue
       }
     }

@@ -25,6 +25,8 @@ struct Frame {
   let weights: UnsafeRawPointer
   /// The transposed activations of a sparse product.
   let transposed: UnsafeMutablePointer<Float>
+  /// The rows of tokens in the order of their experts.
+  let gathered: UnsafeMutableRawPointer
   /// What slot offsets count from.
   let arena: UnsafeMutableRawPointer
   /// Where each slot starts in the arena.
@@ -67,6 +69,9 @@ struct Frame {
     case .dropTokens(let op): run(op)
     case .quantizeTokens(let input, let output, let scales):
       quantizeTokens(input, output, scales)
+    case .routeTokens(let op): run(op)
+    case .expertLinear(let op): run(op)
+    case .combineExperts(let op): run(op)
     }
   }
 
@@ -77,6 +82,7 @@ struct Frame {
     switch buffers[buffer].rows {
     case .perItem(let rows): rows * items
     case .perToken: firstRows[items]
+    case .perSlot(let rows): rows * firstRows[items]
     }
   }
 
@@ -85,6 +91,7 @@ struct Frame {
     switch buffers[buffer].rows {
     case .perItem(let rows): rows * item
     case .perToken: firstRows[item]
+    case .perSlot(let rows): rows * firstRows[item]
     }
   }
 
@@ -96,6 +103,11 @@ struct Frame {
   /// A row of a float32 buffer.
   func floatRow(_ buffer: Int, _ row: Int) -> UnsafeMutablePointer<Float> {
     self.row(buffer, row).assumingMemoryBound(to: Float.self)
+  }
+
+  /// A row of a buffer of indices.
+  func indexRow(_ buffer: Int, _ row: Int) -> UnsafeMutablePointer<UInt32> {
+    self.row(buffer, row).assumingMemoryBound(to: UInt32.self)
   }
 
   /// A row of a uint8 buffer.

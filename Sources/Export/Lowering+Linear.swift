@@ -31,7 +31,7 @@ extension Lowering {
     try emit([node], into: value, codes: codes, activation: activation, residual: residual)
   }
 
-  private static func activation(_ op: any Op) -> Activation? {
+  static func activation(_ op: any Op) -> Activation? {
     switch op {
     case is QuickGELU: .quickGELU
     case is GELU: .gelu
@@ -96,7 +96,8 @@ extension Lowering {
     let source = node.inputs[0]
     let input = try buffer(of: source, for: value)
     let name = nodes.map(\.name).joined(separator: "+")
-    let stack = try WeightStack(nodes, graph, self)
+    let stack = try WeightStack(
+      nodes.map { ($0.inputs[1], $0.inputs.count == 3 ? $0.inputs[2] : nil) }, of: node, self)
     let rows = rows(of: value)
     var linear = ModelFormat.Linear(
       input: input, output: 0, weight: add("\(name).weight") { stack.stored(for: rows) },

@@ -25,6 +25,12 @@ struct Lowering {
   private var pooledRowScales: [Value: Int] = [:]
   /// Where the columns of a value lie that is made together with others.
   var headColumns: [Value: (value: Value, column: Int)] = [:]
+  /// Which experts compute which tokens, by the value that says so.
+  var routes: [Value: LoweredRoute] = [:]
+  /// The assignment that gates belong to.
+  var gateRoutes: [Value: Value] = [:]
+  /// The rows of values that have one for each slot of a token, in the order of experts.
+  var expertRows: [Value: RowRule] = [:]
   /// Nodes that a neighbour's instruction does.
   var done: Set<String> = []
   /// Tensors that are in the file already, by name.
@@ -48,6 +54,9 @@ struct Lowering {
       case let op as ProportionalAttention: try lower(node, op.attention)
       case let op as TokenMerge: try lower(node, op)
       case let op as TokenDrop: try lower(node, op)
+      case let op as Operators.RouteTokens: try lower(node, op)
+      case let op as GroupedLinear: try lower(node, op)
+      case let op as Operators.CombineExperts: try lower(node, op)
       case is PrependToken: try lowerPrependToken(node)
       case is Embedding: try lowerEmbedding(node)
       case let op as SelectToken:
@@ -59,6 +68,7 @@ struct Lowering {
         let output = makeBuffer(node.outputs[0])
         builder.append(.l2Normalize(input: input, output: output), name: node.name)
       case let op as FakeQuantize:
+        expertRows[node.outputs[0]] = expertRows[node.inputs[0]]
         let input = try buffer(of: node.inputs[0], for: node.outputs[0])
         let output = makeBuffer(node.outputs[0], codes: op.parameters)
         builder.append(.quantize(input: input, output: output), name: node.name)
@@ -118,6 +128,7 @@ struct Lowering {
   /// Codes of rows by scales of their own.
   private mutating func lower(_ node: Node, _ op: FakeQuantizeTokens) throws(ExportError) {
     let value = node.outputs[0]
+    expertRows[value] = expertRows[node.inputs[0]]
     let input = try buffer(of: node.inputs[0], for: value)
     let zeroPoint = UInt8(1) << UInt8(op.bitCount - 1)
     let codes = ActivationQuantization(
@@ -151,6 +162,7 @@ struct Lowering {
 
   /// The rows that `value` is made for.
   func rows(of value: Value) -> RowRule {
+    if let rows = expertRows[value] { return rows }
     let type = graph.tensorType(of: value)
     if isPooled(value) || type.rank == 2 { return .perItem(1) }
     return type.extents[1].fixedCount.map { .perItem($0) } ?? .perToken

@@ -28,13 +28,17 @@ struct RowNeeds {
         full.formUnion(node.inputs)
         full.formUnion(node.outputs)
       case is Linear, is LayerNorm, is Add, is QuickGELU, is GELU, is FakeQuantize,
-        is FakeQuantizeTokens:
+        is FakeQuantizeTokens, is ExpertGates, is GroupedLinear, is CombineExperts:
         if needsAllRows { full.formUnion(node.inputs) }
+      case let op as RouteTokens:
+        // With a capacity tokens compete, so that the choice for one depends on others.
+        if needsAllRows || op.capacity > 0 { full.formUnion(node.inputs) }
       default: full.formUnion(node.inputs)
       }
     }
     // What is made after pooling has one row anyway; it counts as full, in its own extents.
-    for value in graph.values where !full.contains(value) && graph.tensorType(of: value).rank == 3 {
+    for value in graph.values
+    where !full.contains(value) && (3...4).contains(graph.tensorType(of: value).rank) {
       pooled.insert(value)
     }
   }

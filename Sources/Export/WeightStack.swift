@@ -24,48 +24,57 @@ struct WeightStack {
   /// Whether groups of input channels have scales of their own.
   var hasGroups: Bool { form.groupSize != 0 }
 
-  /// Gathers the weights of `nodes`, which are stored alike.
-  init(_ nodes: [Node], _ graph: Graph, _ lowering: Lowering) throws(ExportError) {
+  /// Gathers weights of `node` and its siblings, which are stored alike, and their biases.
+  init(
+    _ parts: [(weight: Value, bias: Value?)], of node: Node, _ lowering: Lowering
+  ) throws(ExportError) {
     var floats: [Float] = []
     var codes: [Int8] = []
     var scales: [Float] = []
     var bias: [Float] = []
-    form = try WeightForm(try lowering.parameter(nodes[0].inputs[1], of: nodes[0]), of: nodes[0])
-    for node in nodes {
-      let weight = try lowering.parameter(node.inputs[1], of: node)
+    var (rows, isMasked) = (0, false)
+    let first = try lowering.parameter(parts[0].weight, of: node)
+    form = try WeightForm(first, of: node)
+    for part in parts {
+      let weight = try lowering.parameter(part.weight, of: node)
+      rows += weight.tensor.shape[0]
+      isMasked = isMasked || weight.mask != nil
       if let quantization = weight.quantization {
         codes += weight.keptCodes
         scales += quantization.scales.elements(of: Float.self)
       } else {
         floats += weight.materialized.elements(of: Float.self)
       }
-      if node.inputs.count == 3 {
-        bias += try lowering.parameter(node.inputs[2], of: node).materialized.elements(
-          of: Float.self)
+      if let value = part.bias {
+        bias += try lowering.parameter(value, of: node).materialized.elements(of: Float.self)
       }
     }
-    let first = try lowering.parameter(nodes[0].inputs[1], of: nodes[0]).tensor.shape
-    columns = first[1]
-    rows = nodes.reduce(0) { $0 + lowering.columns(of: $1.outputs[0]) }
+    columns = first.tensor.shape[1]
+    self.rows = rows
     self.floats = floats
     self.codes = codes
     self.scales = scales
     self.bias = bias.isEmpty ? nil : bias
-    isMasked = nodes.contains { graph.parameter($0.inputs[1])?.mask != nil }
+    self.isMasked = isMasked
+  }
+
+  /// The weights in panels.
+  var panels: StoredTensor {
+    guard isInteger else { return .floats(floats, rows: rows, columns: columns, .panels) }
+    return .codes(
+      codes, rows: rows, columns: columns, bitCount: form.bitCount, groupSize: form.groupSize,
+      .panels)
   }
 
   /// The weights in panels, or those that are left after pruning in whatever layout suits them.
   func stored(for inputRows: RowRule) -> StoredTensor {
+    let panels = panels
     guard isInteger else {
-      let panels = StoredTensor.floats(floats, rows: rows, columns: columns, .panels)
       guard isMasked else { return panels }
       let other = StoredTensor.weights(floats, rows: rows, columns: columns, for: inputRows)
       let isFaster = other.layout == .sparse
       return isFaster || other.bytes.count < panels.bytes.count ? other : panels
     }
-    let panels = StoredTensor.codes(
-      codes, rows: rows, columns: columns, bitCount: form.bitCount, groupSize: form.groupSize,
-      .panels)
     guard isMasked, !hasGroups else { return panels }
     let other = StoredTensor.weights(codes, rows: rows, columns: columns, for: inputRows)
     return other.bytes.count < panels.bytes.count ? other : panels

@@ -92,11 +92,13 @@ package protocol PrunableOp: Op {
   func axisLinks(inputs: [TensorType], outputs: [TensorType]) -> [AxisLink]
 }
 
-/// An operation that computes each row, along the last axis, from the same row of its operands.
+/// An operation that computes each row, along the last axis, from the same row of its operands; a
+/// token may have several rows in a result, one for each of its experts.
 ///
 /// Rows that nothing reads then need not be computed.
 package protocol RowwiseOp: Op {
-  /// The inputs that have a row for each row of the result; the others serve all rows.
+  /// The inputs that have a row for each row of the result; the others serve all rows. None where
+  /// rows depend on each other after all.
   var rowInputs: [Int] { get }
 }
 

@@ -10,7 +10,7 @@ public enum Layout {
   public static var majorVersion: UInt16 { 1 }
   /// The newest minor version this code writes, where a file has what came with it; files with a
   /// newer one are read.
-  public static var minorVersion: UInt16 { 2 }
+  public static var minorVersion: UInt16 { 3 }
   /// The byte order marker as a little-endian reader sees it.
   public static var byteOrderMarker: UInt32 { 0x0102_0304 }
   /// Bytes of the fixed header in front of the section table.
@@ -49,6 +49,8 @@ public enum Limit {
   public static var instructionCount: Int { 65_536 }
   /// Rows that one image or text may have in a buffer; also tokens of a text.
   public static var rowCount: Int { 65_536 }
+  /// Experts of a layer.
+  public static var expertCount: Int { 4_096 }
   /// Pixels along an edge of the image.
   public static var imageExtent: Int { 16_384 }
   /// Bytes of a name in the names section.

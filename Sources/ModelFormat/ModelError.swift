@@ -111,9 +111,9 @@ public enum TensorFault: Equatable, Sendable {
 
 /// What can be wrong with a buffer of a program.
 public enum BufferFault: Equatable, Sendable {
-  /// Neither float32 nor uint8.
+  /// Neither float32 nor uint8 nor int32.
   case elementType(found: UInt8)
-  /// Neither rows for each item nor rows for each token.
+  /// Neither rows for each item nor, in the text tower, for each token or its slots.
   case rowRule(found: UInt8)
   /// Rows for each token in the image tower, or a row count where tokens give it.
   case rows(found: UInt32)

@@ -33,11 +33,21 @@ public enum OpCode: UInt16, Sendable, CaseIterable {
   case linearTokens = 15
   /// Attention over codes, its products in integers.
   case integerAttention = 16
+  /// Choice of the experts of each token.
+  case routeTokens = 17
+  /// ``linear`` by the weights of each row's expert.
+  case expertLinear = 18
+  /// Weighted sum of what the experts of each token computed.
+  case combineExperts = 19
 
   /// The minor version of the format that has the code first.
-  var minorVersion: UInt16 { rawValue <= 10 ? 0 : rawValue <= 13 ? 1 : 2 }
+  var minorVersion: UInt16 { rawValue <= 10 ? 0 : rawValue <= 13 ? 1 : rawValue <= 16 ? 2 : 3 }
 
-  /// Words of an instruction with this code, the first one included.
+  /// Words that follow for each further thing of a list; 0 where there is none.
+  public var repeatedWordCount: Int { self == .expertLinear ? 4 : 0 }
+
+  /// Words of an instruction with this code, the first one included; of one with a list, with one
+  /// thing on it.
   public var wordCount: Int {
     switch self {
     case .patchUnfold: 3
@@ -52,6 +62,9 @@ public enum OpCode: UInt16, Sendable, CaseIterable {
     case .mergeTokens: 9
     case .quantizeTokens: 4
     case .linearTokens: 10
+    case .routeTokens: 8
+    case .expertLinear: 11
+    case .combineExperts: 6
     }
   }
 }

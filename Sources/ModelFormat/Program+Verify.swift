@@ -25,6 +25,8 @@ struct ProgramVerifier {
   var index = 0
   var writtenAt: [Int?]
   var lastReadAt: [Int]
+  /// What the buffers of indices that were written are for.
+  var routes: [Int: Route] = [:]
 
   init(_ program: Program, _ tower: Tower, _ info: ModelInfo, _ tensors: [TensorRecord]) {
     self.program = program
@@ -45,10 +47,16 @@ struct ProgramVerifier {
 
   // MARK: Operands
 
-  mutating func read(_ buffer: Int) throws(ModelError) -> Buffer {
+  /// Marks the buffer, of any type, as read.
+  mutating func readAny(_ buffer: Int) throws(ModelError) {
     try require(program.buffers.indices.contains(buffer), .noSuchBuffer(found: UInt32(buffer)))
     try require(writtenAt[buffer] != nil, .readBeforeWritten(buffer: buffer))
     lastReadAt[buffer] = index
+  }
+
+  mutating func read(_ buffer: Int) throws(ModelError) -> Buffer {
+    try readAny(buffer)
+    try require(!program.buffers[buffer].isIndices, .bufferType(buffer: buffer))
     return program.buffers[buffer]
   }
 
@@ -58,8 +66,16 @@ struct ProgramVerifier {
     return value
   }
 
-  /// Marks the buffer as written; called after all reads of the instruction.
   mutating func write(
+    _ buffer: Int, rows: RowRule, columns: Int
+  ) throws(ModelError) -> Buffer {
+    let value = try writeAny(buffer, rows: rows, columns: columns)
+    try require(!value.isIndices, .bufferType(buffer: buffer))
+    return value
+  }
+
+  /// Marks the buffer, of any type, as written; called after all reads of the instruction.
+  mutating func writeAny(
     _ buffer: Int, rows: RowRule, columns: Int
   ) throws(ModelError) -> Buffer {
     try require(program.buffers.indices.contains(buffer), .noSuchBuffer(found: UInt32(buffer)))
@@ -113,6 +129,8 @@ struct ProgramVerifier {
     case .assembleTokens(let op): try check(op)
     case .pool(let input, let output):
       let source = try read(input)
+      // Only rows of tokens have one at the pooled position of a text.
+      if tower == .text, case .perItem = source.rows { throw fault(.bufferRows(buffer: input)) }
       let target = try write(output, rows: .perItem(1), columns: source.columns)
       try require(target.quantization == source.quantization, .bufferType(buffer: output))
     case .l2Normalize(let input, let output):
@@ -137,6 +155,9 @@ struct ProgramVerifier {
       let target = try write(output, rows: source.rows, columns: source.columns)
       try require(target.quantization?.isSymmetricUnit ?? false, .bufferType(buffer: output))
       try writeFloat(scales, rows: source.rows, columns: 1)
+    case .routeTokens(let op): try check(op)
+    case .expertLinear(let op): try check(op)
+    case .combineExperts(let op): try check(op)
     }
   }
 
@@ -154,28 +175,8 @@ struct ProgramVerifier {
 
   mutating func check(_ op: Linear) throws(ModelError) {
     let source = try read(op.input)
-    try require(tensors.indices.contains(op.weight), .noSuchTensor(found: UInt32(op.weight)))
+    try checkWeights(op.operands, of: source, operand: 3)
     let weight = tensors[op.weight]
-    let isInteger = source.quantization != nil
-    try require(
-      weight.layout != .rowMajor && (weight.storedType.isInteger || !isInteger),
-      .tensorType(tensor: op.weight))
-    try require(
-      weight.columns == source.columns,
-      .tensorShape(
-        tensor: op.weight, expectedRows: weight.rows, expectedColumns: source.columns))
-    let hasGroups = weight.groupSize != 0
-    try require((op.scale != nil) == weight.storedType.isInteger, .optionalTensor(operand: 4))
-    try require((op.correction != nil) == (isInteger && !hasGroups), .optionalTensor(operand: 5))
-    if let scale = op.scale {
-      if hasGroups {
-        try floats(scale, .panels, rows: weight.rows, columns: weight.groupCount)
-      } else {
-        try floats(scale, columns: weight.rows)
-      }
-    }
-    if let correction = op.correction { try tensor(correction, .int32, columns: weight.rows) }
-    if let bias = op.bias { try floats(bias, columns: weight.rows) }
     if let residual = op.residual {
       let other = try readFloat(residual)
       try require(other.rows == source.rows, .bufferRows(buffer: residual))
@@ -183,14 +184,7 @@ struct ProgramVerifier {
         other.columns == weight.rows,
         .bufferColumns(buffer: residual, expected: weight.rows, found: other.columns))
     }
-    if let rowScale = op.rowScale {
-      try require(isInteger, .bufferType(buffer: op.input))
-      let scales = try readFloat(rowScale)
-      try require(scales.rows == source.rows, .bufferRows(buffer: rowScale))
-      try require(
-        scales.columns == 1,
-        .bufferColumns(buffer: rowScale, expected: 1, found: scales.columns))
-    }
+    try checkRowScale(op.rowScale, of: source, op.input)
     _ = try write(op.output, rows: source.rows, columns: weight.rows)
   }
 
@@ -215,6 +209,7 @@ struct ProgramVerifier {
       !op.isInteger || op.headWidth <= Limit.integerHeadWidth,
       .parameter(operand: 9, found: UInt32(op.headWidth)))
     try require(value.rows == key.rows, .bufferRows(buffer: op.value.buffer))
+    if case .perSlot = key.rows { throw fault(.bufferRows(buffer: op.key.buffer)) }
     let isPooled = query.rows == .perItem(1) && !(op.isCausal && tower == .image)
     try require(query.rows == key.rows || isPooled, .bufferRows(buffer: op.query.buffer))
     if let sizes = op.sizes {
@@ -292,7 +287,7 @@ struct ProgramVerifier {
     guard let output = program.instructions.last?.output else { throw .wrongResult(tower) }
     let result = program.buffers[output]
     guard result.rows == .perItem(1), result.columns == info.embeddingWidth,
-      result.quantization == nil
+      result.isFloat
     else { throw .wrongResult(tower) }
     // The caller copies the result after the last instruction.
     lastReadAt[output] = program.instructions.count
@@ -329,6 +324,7 @@ extension Instruction {
     switch self {
     case .mergeTokens(let op): [op.output, op.outputSizes]
     case .quantizeTokens(_, let output, let scales): [output, scales]
+    case .routeTokens(let op): [op.places, op.gates, op.order]
     default: [output]
     }
   }
@@ -347,6 +343,9 @@ extension Instruction {
       output
     case .mergeTokens(let op): op.output
     case .dropTokens(let op): op.output
+    case .routeTokens(let op): op.places
+    case .expertLinear(let op): op.output
+    case .combineExperts(let op): op.output
     }
   }
 
@@ -366,6 +365,10 @@ extension Instruction {
     case .add(let left, let right, _): [left, right]
     case .mergeTokens(let op): [op.input, op.key.buffer] + (op.sizes.map { [$0] } ?? [])
     case .dropTokens(let op): [op.input, op.query.buffer, op.key.buffer]
+    case .routeTokens(let op): [op.logits]
+    case .expertLinear(let op): [op.input, op.order] + (op.rowScale.map { [$0] } ?? [])
+    case .combineExperts(let op):
+      [op.input, op.places, op.gates] + (op.residual.map { [$0] } ?? [])
     }
   }
 
@@ -374,6 +377,7 @@ extension Instruction {
   public var vectors: [Int] {
     switch self {
     case .linear(let op): [op.scale, op.bias].compactMap { $0 }
+    case .expertLinear(let op): op.experts.flatMap { [$0.scale, $0.bias].compactMap { $0 } }
     case .layerNorm(let op): [op.weight, op.bias]
     case .tokenEmbedding(let op): [op.position]
     case .assembleTokens(let op): [op.classRow, op.position]
@@ -390,6 +394,7 @@ extension Instruction {
     case .layerNorm(let op): op.input == buffer
     case .l2Normalize(let input, _): input == buffer
     case .add(let left, let right, _): left == buffer || right == buffer
+    case .combineExperts(let op): op.residual == buffer && op.input != buffer && op.gates != buffer
     default: false
     }
   }

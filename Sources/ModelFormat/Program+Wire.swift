@@ -51,7 +51,10 @@ extension Buffer {
     switch rule {
     case 0 where rows >= 1 && rows <= UInt32(Limit.rowCount): self.rows = .perItem(Int(rows))
     case 1 where rows == 0 && tower == .text: self.rows = .perToken
+    case 2 where tower == .text && rows >= 2 && rows <= UInt32(Limit.rowCount):
+      self.rows = .perSlot(Int(rows))
     case 0, 1: throw .buffer(tower, index: index, .rows(found: rows))
+    case 2 where tower == .text: throw .buffer(tower, index: index, .rows(found: rows))
     default: throw .buffer(tower, index: index, .rowRule(found: rule))
     }
     guard columns >= 1, columns <= UInt32(Limit.columnCount) else {
@@ -61,8 +64,9 @@ extension Buffer {
     guard Int(slot) < slotCount else { throw .buffer(tower, index: index, .slot(found: slot)) }
     self.slot = Int(slot)
     guard reserved == 0 else { throw .buffer(tower, index: index, .reserved) }
+    isIndices = StoredType(rawValue: type) == .int32
     switch StoredType(rawValue: type) {
-    case .float32:
+    case .float32, .int32:
       guard scale.bitPattern == 0, inverseScale.bitPattern == 0, zeroPoint == 0, lowest == 0,
         unused == 0
       else {
@@ -107,6 +111,18 @@ private struct OperandCursor {
 
   mutating func float() throws(ModelError) -> Float { Float(bitPattern: try word()) }
 
+  mutating func flag() throws(ModelError) -> Bool {
+    let value = try word()
+    guard value <= 1 else { throw parameter(value) }
+    return value == 1
+  }
+
+  mutating func activation() throws(ModelError) -> Activation {
+    let value = try word()
+    guard let function = Activation(rawValue: value) else { throw parameter(value) }
+    return function
+  }
+
   mutating func columns() throws(ModelError) -> HeadColumns {
     HeadColumns(buffer: try required(), column: try required())
   }
@@ -124,16 +140,21 @@ extension Instruction {
     guard let opCode = OpCode(rawValue: code) else {
       throw .instruction(tower, index: index, .unknownOpCode(found: code))
     }
-    guard words == opCode.wordCount else {
+    let further = words - opCode.wordCount
+    let isList = opCode.repeatedWordCount > 0
+    guard further == 0 || isList && further > 0 && further % opCode.repeatedWordCount == 0 else {
       throw .instruction(
         tower, index: index, .wordCount(expected: opCode.wordCount, found: words))
     }
     var operands = OperandCursor(cursor: cursor, tower: tower, index: index)
-    self = try Instruction(opCode, &operands)
+    self = try Instruction(
+      opCode, &operands, further: isList ? further / opCode.repeatedWordCount : 0)
     cursor = operands.cursor
   }
 
-  private init(_ opCode: OpCode, _ operands: inout OperandCursor) throws(ModelError) {
+  private init(
+    _ opCode: OpCode, _ operands: inout OperandCursor, further: Int
+  ) throws(ModelError) {
     switch opCode {
     case .patchUnfold:
       self = .patchUnfold(
@@ -147,6 +168,14 @@ extension Instruction {
       self = .quantizeTokens(
         input: try operands.required(), output: try operands.required(),
         scales: try operands.required())
+    case .routeTokens: self = .routeTokens(try RouteTokens(&operands))
+    case .expertLinear: self = .expertLinear(try ExpertLinear(&operands, experts: 1 + further))
+    case .combineExperts:
+      self = .combineExperts(
+        CombineExperts(
+          input: try operands.required(), places: try operands.required(),
+          gates: try operands.required(), output: try operands.required(),
+          residual: try operands.optional()))
     case .layerNorm:
       self = .layerNorm(
         LayerNorm(
@@ -203,7 +232,8 @@ extension Instruction {
 
   /// The instruction as it stands in a file, the first word included.
   var words: [UInt32] {
-    [UInt32(opCode.rawValue) | UInt32(opCode.wordCount) << 16] + operandWords
+    let operands = operandWords
+    return [UInt32(opCode.rawValue) | UInt32(operands.count + 1) << 16] + operands
   }
 
   private var operandWords: [UInt32] {
@@ -248,6 +278,24 @@ extension Instruction {
         UInt32(op.headWidth), op.scoreScale.bitPattern, UInt32(op.leading), UInt32(op.columns),
         UInt32(op.spacing),
       ]
+    case .routeTokens(let op):
+      [
+        UInt32(op.logits), UInt32(op.places), UInt32(op.gates), UInt32(op.order), UInt32(op.topK),
+        UInt32(op.capacity), op.isNormalized ? 1 : 0,
+      ]
+    case .expertLinear(let op):
+      [
+        UInt32(op.input), UInt32(op.order), UInt32(op.output), op.activation.rawValue,
+        op.isOrdered ? 1 : 0, word(op.rowScale),
+      ]
+        + op.experts.flatMap { expert in
+          [UInt32(expert.weight), word(expert.scale), word(expert.correction), word(expert.bias)]
+        }
+    case .combineExperts(let op):
+      [
+        UInt32(op.input), UInt32(op.places), UInt32(op.gates), UInt32(op.output),
+        word(op.residual),
+      ]
     }
   }
 
@@ -261,9 +309,33 @@ extension Linear {
       weight: try operands.required(), scale: try operands.optional(),
       correction: try operands.optional(), bias: try operands.optional(),
       residual: try operands.optional())
-    let word = try operands.word()
-    guard let function = Activation(rawValue: word) else { throw operands.parameter(word) }
-    activation = function
+    activation = try operands.activation()
+  }
+}
+
+extension RouteTokens {
+  fileprivate init(_ operands: inout OperandCursor) throws(ModelError) {
+    self.init(
+      logits: try operands.required(), places: try operands.required(),
+      gates: try operands.required(), order: try operands.required(),
+      topK: try operands.required(), capacity: try operands.required(),
+      isNormalized: try operands.flag())
+  }
+}
+
+extension ExpertLinear {
+  fileprivate init(_ operands: inout OperandCursor, experts count: Int) throws(ModelError) {
+    self.init(
+      input: try operands.required(), order: try operands.required(),
+      output: try operands.required(), activation: try operands.activation(),
+      isOrdered: try operands.flag(), rowScale: try operands.optional(), experts: [])
+    experts.reserveCapacity(count)
+    for _ in 0..<count {
+      experts.append(
+        Expert(
+          weight: try operands.required(), scale: try operands.optional(),
+          correction: try operands.optional(), bias: try operands.optional()))
+    }
   }
 }
 
@@ -276,9 +348,7 @@ extension Attention {
     headCount = try operands.required()
     headWidth = try operands.required()
     scoreScale = try operands.float()
-    let flag = try operands.word()
-    guard flag <= 1 else { throw operands.parameter(flag) }
-    isCausal = flag == 1
+    isCausal = try operands.flag()
     isInteger = false
   }
 }

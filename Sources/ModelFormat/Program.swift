@@ -4,6 +4,14 @@ public enum RowRule: Equatable, Sendable {
   case perItem(Int)
   /// A row for each token of each text.
   case perToken
+  /// So many rows, at least two, for each token of each text.
+  case perSlot(Int)
+
+  /// The minor version of the format that has the rule first.
+  var minorVersion: UInt16 {
+    if case .perSlot = self { return 3 }
+    return 0
+  }
 }
 
 /// How floats become uint8 codes: `clamp(rint(x * inverseScale) + zeroPoint, lowest, highest)`.
@@ -47,36 +55,47 @@ public struct BufferQuantization: Equatable, Sendable {
   }
 }
 
-/// A `[rows, columns]` value of a program, float32 or uint8 with quantization parameters.
+/// A `[rows, columns]` value of a program: float32, uint8 with quantization parameters, or
+/// indices.
 public struct Buffer: Equatable, Sendable {
   /// How many rows it has.
   public var rows: RowRule
   /// How many columns.
   public var columns: Int
-  /// The parameters of uint8 codes; nil for float32.
+  /// The parameters of uint8 codes; nil for others.
   public var quantization: BufferQuantization?
+  /// Whether it has 32-bit indices, which nothing but ``RouteTokens`` writes.
+  public var isIndices: Bool
   /// Where the memory plan puts it.
   public var slot: Int
 
   /// Describes a buffer; ``ProgramBuilder`` fills in the slot.
   public init(
-    rows: RowRule, columns: Int, quantization: BufferQuantization? = nil, slot: Int = 0
+    rows: RowRule, columns: Int, quantization: BufferQuantization? = nil, isIndices: Bool = false,
+    slot: Int = 0
   ) {
     self.rows = rows
     self.columns = columns
     self.quantization = quantization
+    self.isIndices = isIndices
     self.slot = slot
   }
 
   /// Bytes from one row to the next: a multiple of 64.
   public var rowByteCount: Int { aligned(quantization == nil ? columns * 4 : columns) }
 
-  /// The minor version of the format that has its kind of codes first.
-  var minorVersion: UInt16 { (quantization?.highest ?? 255) == 255 ? 0 : 2 }
+  /// Whether it has float32 numbers.
+  public var isFloat: Bool { quantization == nil && !isIndices }
+
+  /// The minor version of the format that has its kind of elements and rows first.
+  var minorVersion: UInt16 {
+    max(rows.minorVersion, isIndices ? 3 : (quantization?.highest ?? 255) == 255 ? 0 : 2)
+  }
 
   /// Whether both have the same rows, columns, type and quantization.
   public func hasSameType(as other: Buffer) -> Bool {
     rows == other.rows && columns == other.columns && quantization == other.quantization
+      && isIndices == other.isIndices
   }
 }
 
@@ -110,6 +129,12 @@ public enum Instruction: Equatable, Sendable {
   /// float32 rows as symmetric codes of the output's quantization, whose scale is 1, each by a scale of
   /// its own, which becomes a row of `scales`.
   case quantizeTokens(input: Int, output: Int, scales: Int)
+  /// See ``RouteTokens``.
+  case routeTokens(RouteTokens)
+  /// See ``ExpertLinear``.
+  case expertLinear(ExpertLinear)
+  /// See ``CombineExperts``.
+  case combineExperts(CombineExperts)
 
   /// The wire code.
   public var opCode: OpCode {
@@ -128,6 +153,9 @@ public enum Instruction: Equatable, Sendable {
     case .mergeTokens: .mergeTokens
     case .dropTokens: .dropTokens
     case .quantizeTokens: .quantizeTokens
+    case .routeTokens: .routeTokens
+    case .expertLinear: .expertLinear
+    case .combineExperts: .combineExperts
     }
   }
 }
@@ -184,6 +212,11 @@ public struct Linear: Equatable, Sendable {
     self.residual = residual
     self.activation = activation
     self.rowScale = rowScale
+  }
+
+  /// What the input is multiplied by, as one expert has it.
+  public var operands: ExpertLinear.Expert {
+    ExpertLinear.Expert(weight: weight, scale: scale, correction: correction, bias: bias)
   }
 }
 
@@ -342,6 +375,7 @@ public struct Program: Equatable, Sendable {
   public var isCausal: Bool {
     for instruction in instructions {
       if case .attention(let attention) = instruction, !attention.isCausal { return false }
+      if case .routeTokens(let route) = instruction, route.topK == 0 { return false }
     }
     return true
   }

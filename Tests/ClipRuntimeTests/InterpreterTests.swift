@@ -147,6 +147,30 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
     var short = TinyModel()
     short.hasShortFloats = true
     variants.append(short)
+    return variants + expertVariants
+  }
+
+  /// Models whose layers are mixtures of experts.
+  static var expertVariants: [TinyModel] {
+    var variants: [TinyModel] = []
+    let routes = [(1, 1, 0), (3, 1, 0), (3, 2, 2), (8, 2, 0), (8, 0, 1), (3, 0, 2), (4, 3, 1)]
+    for precision in TinyPrecision.allCases {
+      for (index, route) in routes.enumerated() {
+        var model = TinyModel()
+        model.precision = precision
+        (model.expertCount, model.expertTopK, model.expertCapacity) = route
+        model.normalizesGates = index % 2 == 0
+        model.isCausal = route.1 > 0
+        model.hasPooledTail = index % 3 == 1
+        model.poolsExperts = index % 3 != 0
+        model.activation = index % 2 == 0 ? .quickGELU : .gelu
+        if index > 2 { (model.width, model.neuronCount) = (70, 140) }
+        if precision == .integer, index % 2 == 1 { model.scalesTokens = true }
+        if precision != .float, index > 1 { (model.codeBitCount, model.groupSize) = (4, 16) }
+        if index == 5 { model.hasShortFloats = true }
+        variants.append(model)
+      }
+    }
     return variants
   }
 
@@ -184,6 +208,10 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
     arguments: TinyPrecision.allCases, [true, false])
   func runsAllocateNothing(_ precision: TinyPrecision, _ isSparse: Bool) async throws {
     var tiny = TinyModel()
+    if !isSparse {
+      (tiny.expertCount, tiny.expertTopK, tiny.expertCapacity) = (4, 2, 3)
+      tiny.poolsExperts = true
+    }
     tiny.precision = precision
     tiny.layerCount = 3
     tiny.imageExtent = 22

@@ -124,6 +124,9 @@ struct ReferenceInterpreter {
       write(output, zip(read(left), read(right)).map { zip($0, $1).map { $0 + $1 } })
     case .mergeTokens(let op): run(op)
     case .dropTokens(let op): run(op)
+    case .routeTokens(let op): run(op)
+    case .expertLinear(let op): run(op)
+    case .combineExperts(let op): run(op)
     }
   }
 
@@ -152,8 +155,8 @@ struct ReferenceInterpreter {
     parts.tensors[tensor].groupSize == 0 ? .max : parts.tensors[tensor].groupSize
   }
 
-  /// A linear's weights, those of groups times their scales.
-  func weights(_ op: Linear) -> [[Double]] {
+  /// A product's weights, those of groups times their scales.
+  func weights(_ op: ExpertLinear.Expert) -> [[Double]] {
     let group = groupSize(op.weight)
     guard group < .max, let scale = op.scale.map({ tensor($0) }) else { return tensor(op.weight) }
     return zip(tensor(op.weight), scale).map { row, scales in
@@ -161,30 +164,41 @@ struct ReferenceInterpreter {
     }
   }
 
-  mutating func run(_ op: Linear) {
+  /// `activation(row * weightᵀ + bias)` of a row of buffer `input`.
+  func product(
+    _ row: [Double], of input: Int, by op: ExpertLinear.Expert, _ weights: [[Double]],
+    rowScale: Double?, _ activation: Activation
+  ) -> [Double] {
     let hasGroups = groupSize(op.weight) < .max
-    let weights = weights(op)
-    let input = hasGroups ? program.buffers[op.input].quantization : nil
+    let quantization = hasGroups ? program.buffers[input].quantization : nil
     let scale = hasGroups ? nil : op.scale.map { tensor($0)[0] }
     let correction = op.correction.map { tensor($0)[0] }
     let bias = op.bias.map { tensor($0)[0] }
+    return weights.enumerated().map { channel, weight in
+      var sum = zip(row, weight).reduce(0) {
+        $0 + ($1.0 - Double(quantization?.zeroPoint ?? 0)) * $1.1
+      }
+      sum *= Double(quantization?.scale ?? 1)
+      sum = (sum - (correction?[channel] ?? 0)) * (scale?[channel] ?? 1)
+      sum = sum * (rowScale ?? 1) + (bias?[channel] ?? 0)
+      switch activation {
+      case .none: break
+      case .quickGELU: sum /= 1 + exp(-1.702 * sum)
+      case .gelu: sum *= 0.5 * erfc(-sum / 2.0.squareRoot())
+      }
+      return sum
+    }
+  }
+
+  mutating func run(_ op: Linear) {
+    let weights = weights(op.operands)
     let residual = op.residual.map { read($0) }
     let rowScale = op.rowScale.map { read($0) }
     let rows = read(op.input).enumerated().map { index, row in
-      weights.enumerated().map { channel, weight in
-        var sum = zip(row, weight).reduce(0) {
-          $0 + ($1.0 - Double(input?.zeroPoint ?? 0)) * $1.1
-        }
-        sum *= Double(input?.scale ?? 1)
-        sum = (sum - (correction?[channel] ?? 0)) * (scale?[channel] ?? 1)
-        sum = sum * (rowScale?[index][0] ?? 1) + (bias?[channel] ?? 0)
-        switch op.activation {
-        case .none: break
-        case .quickGELU: sum /= 1 + exp(-1.702 * sum)
-        case .gelu: sum *= 0.5 * erfc(-sum / 2.0.squareRoot())
-        }
-        return sum + (residual?[index][channel] ?? 0)
-      }
+      let sums = product(
+        row, of: op.input, by: op.operands, weights, rowScale: rowScale?[index][0],
+        op.activation)
+      return zip(sums, residual?[index] ?? sums.map { _ in 0 }).map { $0 + $1 }
     }
     write(op.output, rows)
   }

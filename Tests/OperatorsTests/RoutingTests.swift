@@ -105,10 +105,7 @@ import Testing
   @Test func expertsTakeTheirMostProbableTokens() throws {
     var random = SplitMix64(seed: 8)
     let logits = random.normalTensor([2, 11, 3])
-    let x = logits.elements(of: Float.self).map { Double($0) }
-    let exact = OperatorCase(op: Softmax(), inputs: [logits])
-    let p = try evaluate(exact, as: Double.self)
-    #expect(x.count == p.count)
+    let p = try evaluate(OperatorCase(op: Softmax(), inputs: [logits]), as: Double.self)
     for capacity in [1, 4, 11, 20] {
       let codes = try route(RouteTokens(expertChoiceOf: capacity), logits)
       for item in 0..<2 {

@@ -127,47 +127,71 @@ struct TinyBuilder {
     to count: Int, _ rows: RowRule, codes: BufferQuantization? = nil, residual: Int? = nil,
     activation: Activation = .none, hasBias: Bool = true
   ) -> Int {
-    let scale = 1.7 / Float(inputs).squareRoot()
     var linear = Linear(input: input, output: 0, weight: 0, residual: residual)
     var quantization = quantization
-    if model.scalesTokens, model.precision == .integer {
-      let zeroPoint = UInt8(1 << (model.activationBitCount - 1))
-      quantization = BufferQuantization(
-        scale: 1, zeroPoint: zeroPoint, lowest: 1, highest: zeroPoint - 1 + zeroPoint)
-      linear.input = program.buffer(rows, columns: inputs, quantization: quantization)
-      let scales = program.buffer(rows, columns: 1)
-      linear.rowScale = scales
-      program.append(
-        .quantizeTokens(input: input, output: linear.input, scales: scales),
-        name: name + ".quantize")
+    if let rows = tokenCodes(name, input, from: inputs, rows) {
+      linear.input = rows.codes
+      linear.rowScale = rows.scales
+      quantization = rows.quantization
     }
     linear.activation = activation
+    let operands = operands(
+      name, from: inputs, quantization: quantization, to: count, hasBias: hasBias)
+    linear.weight = operands.weight
+    linear.scale = operands.scale
+    linear.correction = operands.correction
+    linear.bias = operands.bias
+    linear.output = program.buffer(rows, columns: count, quantization: codes)
+    program.append(.linear(linear), name: name)
+    return linear.output
+  }
+
+  /// The rows of `input` as codes of scales of their own, where the model has such.
+  mutating func tokenCodes(
+    _ name: String, _ input: Int, from inputs: Int, _ rows: RowRule
+  ) -> (codes: Int, scales: Int, quantization: BufferQuantization)? {
+    guard model.scalesTokens, model.precision == .integer else { return nil }
+    let zeroPoint = UInt8(1 << (model.activationBitCount - 1))
+    let quantization = BufferQuantization(
+      scale: 1, zeroPoint: zeroPoint, lowest: 1, highest: zeroPoint - 1 + zeroPoint)
+    let codes = program.buffer(rows, columns: inputs, quantization: quantization)
+    let scales = program.buffer(rows, columns: 1)
+    program.append(
+      .quantizeTokens(input: input, output: codes, scales: scales), name: name + ".quantize")
+    return (codes, scales, quantization)
+  }
+
+  /// Random weights and what goes with them.
+  mutating func operands(
+    _ name: String, from inputs: Int, quantization: BufferQuantization?, to count: Int,
+    hasBias: Bool = true
+  ) -> ExpertLinear.Expert {
+    let scale = 1.7 / Float(inputs).squareRoot()
+    var operands = ExpertLinear.Expert(weight: 0)
     if model.precision == .float {
       let weights = pruned(numbers.floats(inputs * count, scale: scale), columns: inputs)
-      linear.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
+      operands.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
     } else {
       let weights = pruned(self.codes(inputs * count), columns: inputs)
-      linear.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
+      operands.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
       let group = groupSize(inputs)
       let groups = group == 0 ? 1 : (inputs + group - 1) / group
       var scales = numbers.floats(
         count * groups, scale: scale / (2 * largestCode), mean: scale / largestCode)
       if group == 0, let quantization {
         for index in scales.indices { scales[index] *= quantization.scale }
-        linear.correction = tensor(
+        operands.correction = tensor(
           .correction(
             weights, rows: count, columns: inputs, zeroPoint: quantization.zeroPoint),
           name + ".correction")
       }
-      linear.scale = tensor(
+      operands.scale = tensor(
         group == 0
           ? floats(scales, columns: count) : floats(scales, rows: count, columns: groups, .panels),
         name + ".scale")
     }
-    if hasBias { linear.bias = vector(count, name + ".bias") }
-    linear.output = program.buffer(rows, columns: count, quantization: codes)
-    program.append(.linear(linear), name: name)
-    return linear.output
+    if hasBias { operands.bias = vector(count, name + ".bias") }
+    return operands
   }
 
   mutating func norm(
@@ -273,6 +297,11 @@ struct TinyBuilder {
       }
       if reduces, index < model.layerCount - 1 { state = reduced(index, state, &rows) }
       let second = norm("layer\(index).norm2", state, rows, codes: codes)
+      if model.expertCount > 0 {
+        let isPooled = model.poolsExperts && !model.hasPooledTail && index == model.layerCount - 1
+        state = experts("layer\(index)", second, state, &rows, isPooled: isPooled)
+        continue
+      }
       let neurons = linear(
         "layer\(index).fc1", second, from: model.width, quantization: codes,
         to: model.neuronCount, rows, codes: neuronCodes, activation: model.activation)
@@ -280,7 +309,7 @@ struct TinyBuilder {
         "layer\(index).fc2", neurons, from: model.neuronCount, quantization: neuronCodes,
         to: model.width, rows, residual: state)
     }
-    if !model.hasPooledTail { state = pool(state) }
+    if rows != .perItem(1) { state = pool(state) }
     state = norm("final_norm", state, .perItem(1))
     if let codes {
       let quantized = program.buffer(.perItem(1), columns: model.width, quantization: codes)

@@ -64,6 +64,16 @@ package struct TinyModel: Sendable, CustomStringConvertible {
   package var scalesTokens = false
   /// Whether queries, keys and values are codes, in integer models.
   package var hasIntegerAttention = false
+  /// Experts of each layer; 0 for a layer of one.
+  package var expertCount = 0
+  /// Experts that a token chooses; 0 where experts choose tokens.
+  package var expertTopK = 1
+  /// Tokens that an expert takes, 0 for any number.
+  package var expertCapacity = 0
+  /// Whether gates are shares among the experts chosen.
+  package var normalizesGates = true
+  /// Whether the last layer's experts compute the pooled token alone, of which all compete.
+  package var poolsExperts = false
   /// Where the weights come from.
   package var seed: UInt64 = 1
 
@@ -76,7 +86,9 @@ package struct TinyModel: Sendable, CustomStringConvertible {
       + "merged \(mergedCount) drops \(dropsTokens) sparse \(isSparse) "
       + "activation bits \(activationBitCount) weight bits \(codeBitCount) group \(groupSize) "
       + "short \(hasShortFloats) tokens \(scalesTokens) "
-      + "attention \(hasIntegerAttention)"
+      + "attention \(hasIntegerAttention) "
+      + "experts \(expertTopK) of \(expertCount) capacity \(expertCapacity) "
+      + "\(normalizesGates ? "normalized" : "as shares") pooled \(poolsExperts)"
   }
 
   /// The token behind every text, also the largest one.

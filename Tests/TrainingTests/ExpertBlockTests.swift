@@ -118,7 +118,7 @@ import Training
 
 /// Losses that keep routing even and logits small.
 @Suite struct RoutingLossTests {
-  /// Both losses of tokens with these logits, and their gradients with respect to the mask's tokens.
+  /// Both losses of tokens with these logits, of which `mask` leaves some out.
   private func losses(
     _ logits: [Float], experts: Int, topK: Int, mask: [Float]? = nil
   ) throws -> (balance: Double, z: Double) {

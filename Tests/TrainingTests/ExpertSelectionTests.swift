@@ -9,7 +9,7 @@ import Training
 /// The choice of a token before the experts of the last block.
 @Suite struct ExpertSelectionTests {
   /// A block of experts with its residual, behind it the choice of a token.
-  private func graph(_ block: ExpertBlock, _ choice: any Op, hasExtra: String? = nil) throws
+  private func graph(_ block: ExpertBlock, _ choice: any Op, extra: String? = nil) throws
     -> Graph
   {
     var graph = Graph()
@@ -21,7 +21,7 @@ import Training
         try graph.addInput("ids", TensorType(.int32, [.symbol("batch"), .fixed(block.tokens)])))
     }
     try graph.addOutput("pooled", try graph.addNode("pooled", choice, operands)[0])
-    if let hasExtra { try graph.addOutput("extra", try #require(graph.value(named: hasExtra))) }
+    if let extra { try graph.addOutput("extra", try #require(graph.value(named: extra))) }
     return graph
   }
 
@@ -88,7 +88,7 @@ import Training
   @Test(arguments: ["logits", "gates", "fc1", "active", "fc2", "y", "sum"])
   func whatIsReadElsewhereStaysWhole(_ name: String) throws {
     let block = ExpertBlock()
-    let plain = try graph(block, SelectToken(index: 1), hasExtra: name)
+    let plain = try graph(block, SelectToken(index: 1), extra: name)
     try check(block, plain, try plain.selectingEarly())
   }
 

@@ -2,7 +2,7 @@ import CKernels
 import ModelFormat
 
 /// How a product is cut between threads: a grid of row parts by panel parts, one task each.
-private struct ProductSplit {
+struct ProductSplit {
   /// Rows that kernels take together.
   static let rowStep = 6
   /// Panels that kernels take together.
@@ -31,6 +31,12 @@ private struct ProductSplit {
     part(task / panelParts, of: rowParts, count: rows, step: ProductSplit.rowStep)
   }
 
+  /// The part of `run`, rows within those that were cut, that the task does.
+  func rowRange(_ task: Int, of run: Range<Int>) -> clip_range {
+    let rows = part(task / panelParts, of: rowParts, count: run.count, step: ProductSplit.rowStep)
+    return clip_range(begin: run.lowerBound + rows.begin, end: run.lowerBound + rows.end)
+  }
+
   func panelRange(_ task: Int) -> clip_range {
     part(task % panelParts, of: panelParts, count: panels, step: ProductSplit.panelStep)
   }
@@ -42,34 +48,26 @@ private struct ProductSplit {
   }
 }
 
-/// A product, its kernel and its split; one type for each pair of operand types.
-private struct IntegerJob {
-  let kernels: UnsafePointer<clip_kernel_set>
-  var arguments: clip_qu8_qs8w_gemm_arguments
-  let split: ProductSplit
+/// What a product multiplies and where it goes.
+struct ProductOperands {
+  /// The first of the input's rows, of floats or codes.
+  let input: UnsafeRawPointer
+  /// Bytes from one of them to the next.
+  let inputStride: Int
+  /// Of codes.
+  let quantization: BufferQuantization?
+  /// What else each row is multiplied by.
+  let rowScale: UnsafePointer<Float>?
+  /// Floats from one of these to the next.
+  let rowScaleStride: Int
+  /// What follows the product; the bias is the weights'.
+  var epilogue: clip_epilogue
 }
 
-private struct WeightOnlyJob {
-  let kernels: UnsafePointer<clip_kernel_set>
-  var arguments: clip_f32_qs8w_gemm_arguments
-  let split: ProductSplit
-}
-
-private struct FloatJob {
-  let kernels: UnsafePointer<clip_kernel_set>
-  var arguments: clip_f32_f32w_gemm_arguments
-  let split: ProductSplit
-}
-
-private struct WidenedIntegerJob {
+private struct ProductJob {
   let frame: Frame
-  var arguments: clip_qu8_pw_gemm_arguments
-  let split: ProductSplit
-}
-
-private struct WidenedFloatJob {
-  let frame: Frame
-  var arguments: clip_f32_pw_gemm_arguments
+  let operands: ProductOperands
+  let weights: ExpertLinear.Expert
   let split: ProductSplit
 }
 
@@ -88,112 +86,102 @@ extension Frame {
     let split = ProductSplit(
       rows: rowCount(op.input), columns: weight.rows, threadCount: threadCount,
       isScratched: weight.isWidened)
-    if weight.isWidened { return runWidened(op, weight, split) }
-    if buffers[op.input].quantization != nil {
-      runInteger(op, weight, split)
-    } else if weight.storedType == .int8 {
-      runWeightOnly(op, weight, split)
-    } else {
-      runFloat(op, weight, split)
+    let operands = ProductOperands(
+      input: UnsafeRawPointer(row(op.input, 0)), inputStride: buffers[op.input].rowByteCount,
+      quantization: buffers[op.input].quantization,
+      rowScale: op.rowScale.map { UnsafePointer(floatRow($0, 0)) },
+      rowScaleStride: op.rowScale.map { floatStride($0) } ?? 0, epilogue: epilogue(op))
+    let job = ProductJob(frame: self, operands: operands, weights: op.operands, split: split)
+    runTasks(job, count: split.taskCount) { context, task in
+      guard let job = context?.assumingMemoryBound(to: ProductJob.self) else { return }
+      let split = job.pointee.split
+      job.pointee.frame.multiply(
+        job.pointee.operands, job.pointee.weights, split.rowRange(task), split.panelRange(task),
+        task)
     }
   }
 
   private func epilogue(_ op: Linear) -> clip_epilogue {
-    let activation =
-      switch op.activation {
-      case .none: CLIP_ACTIVATION_NONE
-      case .quickGELU: CLIP_ACTIVATION_QUICK_GELU
-      case .gelu: CLIP_ACTIVATION_GELU
-      }
-    return clip_epilogue(
-      bias: op.bias.map { tensor($0, as: Float.self) }, activation: activation,
+    clip_epilogue(
+      bias: nil, activation: op.activation.kernelForm,
       residual: op.residual.map { UnsafePointer(floatRow($0, 0)) },
       residual_stride: op.residual.map { floatStride($0) } ?? 0, output: output(op.output))
   }
 
-  private func rowScale(_ op: Linear) -> UnsafePointer<Float>? {
-    op.rowScale.map { UnsafePointer(floatRow($0, 0)) }
-  }
-
-  private func rowScaleStride(_ op: Linear) -> Int { op.rowScale.map { floatStride($0) } ?? 0 }
-
-  private func runInteger(_ op: Linear, _ weight: TensorRecord, _ split: ProductSplit) {
-    guard let scale = op.scale else { return }
-    let arguments = clip_qu8_qs8w_gemm_arguments(
-      activations: UnsafePointer(codeRow(op.input, 0)),
-      activations_stride: buffers[op.input].rowByteCount,
-      weights: tensor(op.weight, as: Int8.self), output_count: weight.rows,
-      input_count: weight.columns, scale: tensor(scale, as: Float.self),
-      correction: op.correction.map { tensor($0, as: Int32.self) }, row_scale: rowScale(op),
-      row_scale_stride: rowScaleStride(op), epilogue: epilogue(op))
-    let job = IntegerJob(kernels: kernels, arguments: arguments, split: split)
-    runTasks(job, count: split.taskCount) { context, task in
-      guard let job = context?.assumingMemoryBound(to: IntegerJob.self) else { return }
-      let split = job.pointee.split
-      job.pointee.kernels.pointee.qu8_qs8w_gemm(
-        &job.pointee.arguments, split.rowRange(task), split.panelRange(task))
+  /// Multiplies rows by panels of dense weights, in the scratch of `task` where these are widened.
+  func multiply(
+    _ operands: ProductOperands, _ weights: ExpertLinear.Expert, _ rows: clip_range,
+    _ panels: clip_range, _ task: Int
+  ) {
+    let weight = tensors[weights.weight]
+    var epilogue = operands.epilogue
+    epilogue.bias = weights.bias.map { tensor($0, as: Float.self) }
+    if weight.isWidened {
+      return multiplyWidened(operands, weights, epilogue, rows, panels, task)
+    }
+    let scale = weights.scale.map { tensor($0, as: Float.self) }
+    if operands.quantization != nil {
+      guard let scale else { return }
+      var arguments = clip_qu8_qs8w_gemm_arguments(
+        activations: operands.input.assumingMemoryBound(to: UInt8.self),
+        activations_stride: operands.inputStride, weights: tensor(weights.weight, as: Int8.self),
+        output_count: weight.rows, input_count: weight.columns, scale: scale,
+        correction: weights.correction.map { tensor($0, as: Int32.self) },
+        row_scale: operands.rowScale, row_scale_stride: operands.rowScaleStride,
+        epilogue: epilogue)
+      kernels.pointee.qu8_qs8w_gemm(&arguments, rows, panels)
+    } else if let scale {
+      var arguments = clip_f32_qs8w_gemm_arguments(
+        activations: operands.input.assumingMemoryBound(to: Float.self),
+        activations_stride: operands.inputStride / 4,
+        weights: tensor(weights.weight, as: Int8.self), output_count: weight.rows,
+        input_count: weight.columns, scale: scale, epilogue: epilogue)
+      kernels.pointee.f32_qs8w_gemm(&arguments, rows, panels)
+    } else {
+      var arguments = clip_f32_f32w_gemm_arguments(
+        activations: operands.input.assumingMemoryBound(to: Float.self),
+        activations_stride: operands.inputStride / 4,
+        weights: tensor(weights.weight, as: Float.self), output_count: weight.rows,
+        input_count: weight.columns, epilogue: epilogue)
+      kernels.pointee.f32_f32w_gemm(&arguments, rows, panels)
     }
   }
 
-  /// A product with weights that are widened in each thread's scratch.
-  private func runWidened(_ op: Linear, _ weight: TensorRecord, _ split: ProductSplit) {
-    let packed = clip_packed_weights(
-      panels: stored(op.weight), bits: weight.codeBitCount,
-      type: weight.storedType.kernelForm, group_size: weight.groupSize,
-      scales: op.scale.map { weight.groupSize == 0 ? tensorAddresses[$0] : stored($0) },
-      scale_type: op.scale.map { tensors[$0].storedType.kernelForm } ?? CLIP_FLOAT32)
-    guard let quantization = buffers[op.input].quantization else {
-      let arguments = clip_f32_pw_gemm_arguments(
-        activations: UnsafePointer(floatRow(op.input, 0)),
-        activations_stride: floatStride(op.input), weights: packed, output_count: weight.rows,
-        input_count: weight.columns, epilogue: epilogue(op))
-      let job = WidenedFloatJob(frame: self, arguments: arguments, split: split)
-      return runTasks(job, count: split.taskCount) { context, task in
-        guard let job = context?.assumingMemoryBound(to: WidenedFloatJob.self) else { return }
-        let (frame, split) = (job.pointee.frame, job.pointee.split)
-        frame.kernels.pointee.f32_pw_gemm(
-          &job.pointee.arguments, split.rowRange(task), split.panelRange(task),
-          frame.scratch + task * frame.scratchByteCount)
-      }
-    }
+  private func multiplyWidened(
+    _ operands: ProductOperands, _ weights: ExpertLinear.Expert, _ epilogue: clip_epilogue,
+    _ rows: clip_range, _ panels: clip_range, _ task: Int
+  ) {
+    let weight = tensors[weights.weight]
     let hasGroups = weight.groupSize != 0
-    let arguments = clip_qu8_pw_gemm_arguments(
-      activations: UnsafePointer(codeRow(op.input, 0)),
-      activations_stride: buffers[op.input].rowByteCount, weights: packed,
-      output_count: weight.rows, input_count: weight.columns,
-      correction: op.correction.map { tensor($0, as: Int32.self) },
+    let packed = clip_packed_weights(
+      panels: stored(weights.weight), bits: weight.codeBitCount,
+      type: weight.storedType.kernelForm, group_size: weight.groupSize,
+      scales: weights.scale.map { hasGroups ? stored($0) : tensorAddresses[$0] },
+      scale_type: weights.scale.map { tensors[$0].storedType.kernelForm } ?? CLIP_FLOAT32)
+    let scratch = scratch + task * scratchByteCount
+    guard let quantization = operands.quantization else {
+      var arguments = clip_f32_pw_gemm_arguments(
+        activations: operands.input.assumingMemoryBound(to: Float.self),
+        activations_stride: operands.inputStride / 4, weights: packed, output_count: weight.rows,
+        input_count: weight.columns, epilogue: epilogue)
+      return kernels.pointee.f32_pw_gemm(&arguments, rows, panels, scratch)
+    }
+    var arguments = clip_qu8_pw_gemm_arguments(
+      activations: operands.input.assumingMemoryBound(to: UInt8.self),
+      activations_stride: operands.inputStride, weights: packed, output_count: weight.rows,
+      input_count: weight.columns,
+      correction: weights.correction.map { tensor($0, as: Int32.self) },
       zero_point: Int32(quantization.zeroPoint), scale: hasGroups ? quantization.scale : 1,
-      row_scale: rowScale(op), row_scale_stride: rowScaleStride(op), epilogue: epilogue(op))
-    let job = WidenedIntegerJob(frame: self, arguments: arguments, split: split)
-    runTasks(job, count: split.taskCount) { context, task in
-      guard let job = context?.assumingMemoryBound(to: WidenedIntegerJob.self) else { return }
-      let (frame, split) = (job.pointee.frame, job.pointee.split)
-      frame.kernels.pointee.qu8_pw_gemm(
-        &job.pointee.arguments, split.rowRange(task), split.panelRange(task),
-        frame.scratch + task * frame.scratchByteCount)
-    }
-  }
-
-  private func runWeightOnly(_ op: Linear, _ weight: TensorRecord, _ split: ProductSplit) {
-    guard let scale = op.scale else { return }
-    let arguments = clip_f32_qs8w_gemm_arguments(
-      activations: UnsafePointer(floatRow(op.input, 0)),
-      activations_stride: floatStride(op.input), weights: tensor(op.weight, as: Int8.self),
-      output_count: weight.rows, input_count: weight.columns,
-      scale: tensor(scale, as: Float.self), epilogue: epilogue(op))
-    let job = WeightOnlyJob(kernels: kernels, arguments: arguments, split: split)
-    runTasks(job, count: split.taskCount) { context, task in
-      guard let job = context?.assumingMemoryBound(to: WeightOnlyJob.self) else { return }
-      let split = job.pointee.split
-      job.pointee.kernels.pointee.f32_qs8w_gemm(
-        &job.pointee.arguments, split.rowRange(task), split.panelRange(task))
-    }
+      row_scale: operands.rowScale, row_scale_stride: operands.rowScaleStride, epilogue: epilogue)
+    kernels.pointee.qu8_pw_gemm(&arguments, rows, panels, scratch)
   }
 
   /// Transposes the input, columns by threads, then multiplies, panels by threads.
   private func runSparse(_ op: Linear, _ weight: TensorRecord) {
     guard let layout = weight.sparseLayout else { return }
     let rows = rowCount(op.input)
+    var epilogue = epilogue(op)
+    epilogue.bias = op.bias.map { tensor($0, as: Float.self) }
     let prepared = tensorAddresses[op.weight]
     let transpose = clip_f32_transpose_arguments(
       input: UnsafePointer(floatRow(op.input, 0)), input_stride: floatStride(op.input),
@@ -204,7 +192,7 @@ extension Frame {
       indices: (prepared + PreparedWeights.indexOffset(weight)).assumingMemoryBound(
         to: UInt16.self),
       values: (weights + weight.offset + layout.valuesOffset).assumingMemoryBound(to: Float.self),
-      output_count: weight.rows, input_count: weight.columns, epilogue: epilogue(op))
+      output_count: weight.rows, input_count: weight.columns, epilogue: epilogue)
     let columnGroups = (weight.columns + 15) / 16
     let transposing = SparseJob(
       kernels: kernels, transpose: transpose, product: product,
@@ -229,18 +217,15 @@ extension Frame {
         clip_range(clip_range.part(task, of: job.pointee.parts, count: panels)))
     }
   }
+}
 
-  private func runFloat(_ op: Linear, _ weight: TensorRecord, _ split: ProductSplit) {
-    let arguments = clip_f32_f32w_gemm_arguments(
-      activations: UnsafePointer(floatRow(op.input, 0)),
-      activations_stride: floatStride(op.input), weights: tensor(op.weight, as: Float.self),
-      output_count: weight.rows, input_count: weight.columns, epilogue: epilogue(op))
-    let job = FloatJob(kernels: kernels, arguments: arguments, split: split)
-    runTasks(job, count: split.taskCount) { context, task in
-      guard let job = context?.assumingMemoryBound(to: FloatJob.self) else { return }
-      let split = job.pointee.split
-      job.pointee.kernels.pointee.f32_f32w_gemm(
-        &job.pointee.arguments, split.rowRange(task), split.panelRange(task))
+extension Activation {
+  /// The function as kernels take it.
+  var kernelForm: clip_activation {
+    switch self {
+    case .none: CLIP_ACTIVATION_NONE
+    case .quickGELU: CLIP_ACTIVATION_QUICK_GELU
+    case .gelu: CLIP_ACTIVATION_GELU
     }
   }
 }

@@ -101,8 +101,8 @@ extension BufferFault: CustomStringConvertible {
   /// The fault as the end of a sentence.
   public var description: String {
     switch self {
-    case .elementType(let found): "expected element type float32 or uint8, found \(found)"
-    case .rowRule(let found): "expected row rule 0 or 1, found \(found)"
+    case .elementType(let found): "expected element type float32, uint8 or int32, found \(found)"
+    case .rowRule(let found): "row rule \(found) is unknown or not for its tower"
     case .rows(let found): "\(found) rows are out of range or not for its row rule"
     case .columns(let found): "expected 1 to \(Limit.columnCount) columns, found \(found)"
     case .slot(let found): "the memory plan has no slot \(found)"

@@ -272,7 +272,9 @@ extension Program {
       UInt32(endToken), 0, 0, 0,
     ] { bytes.append(word) }
     for buffer in buffers {
-      bytes.append((buffer.quantization == nil ? StoredType.float32 : .uint8).rawValue)
+      let type: StoredType =
+        buffer.isIndices ? .int32 : buffer.quantization == nil ? .float32 : .uint8
+      bytes.append(type.rawValue)
       switch buffer.rows {
       case .perItem(let rows):
         bytes.append(UInt8(0))
@@ -282,6 +284,10 @@ extension Program {
         bytes.append(UInt8(1))
         bytes.append(UInt16(buffer.slot))
         bytes.append(UInt32(0))
+      case .perSlot(let rows):
+        bytes.append(UInt8(2))
+        bytes.append(UInt16(buffer.slot))
+        bytes.append(UInt32(rows))
       }
       bytes.append(UInt32(buffer.columns))
       bytes.append(buffer.quantization?.scale.bitPattern ?? 0)

@@ -16,9 +16,10 @@ public struct ProgramBuilder: Sendable {
 
   /// Adds a value and returns its index; without quantization it is float32.
   public mutating func buffer(
-    _ rows: RowRule, columns: Int, quantization: BufferQuantization? = nil
+    _ rows: RowRule, columns: Int, quantization: BufferQuantization? = nil, isIndices: Bool = false
   ) -> Int {
-    buffers.append(Buffer(rows: rows, columns: columns, quantization: quantization))
+    buffers.append(
+      Buffer(rows: rows, columns: columns, quantization: quantization, isIndices: isIndices))
     return buffers.count - 1
   }
 
@@ -73,6 +74,7 @@ public struct ProgramBuilder: Sendable {
     switch buffer.rows {
     case .perItem(let rows): rows * buffer.rowByteCount
     case .perToken: 64 * buffer.rowByteCount
+    case .perSlot(let rows): 64 * rows * buffer.rowByteCount
     }
   }
 }

@@ -30,7 +30,7 @@ extension StoredTensor {
   public static func sparseProductShare(for rows: RowRule) -> Double {
     switch rows {
     case .perItem(let count): count >= 16 ? 0.68 : 0.94
-    case .perToken: 0.74
+    case .perToken, .perSlot: 0.74
     }
   }
 

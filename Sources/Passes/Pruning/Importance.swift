@@ -1,4 +1,5 @@
 import GraphIR
+import Operators
 import TensorCore
 
 /// Says how much single elements of weights matter.
@@ -18,6 +19,8 @@ package protocol UnitImportance: Sendable {
 }
 
 /// An element matters by its magnitude, a unit by the sum of squares of all that goes with it.
+///
+/// What belongs to an expert counts by the share of the experts that a token goes through.
 package struct MagnitudeImportance: ElementImportance, UnitImportance {
   /// Makes the criterion.
   package init() {}
@@ -35,11 +38,14 @@ package struct MagnitudeImportance: ElementImportance, UnitImportance {
     of groups: [DependencyGroup], in graph: Graph, context: borrowing PassContext
   ) throws(PassError) -> [[Double]] {
     var importances: [[Double]] = []
+    let weights = graph.expertWeights
     for group in groups {
       var sums = [Double](repeating: 0, count: group.unitCount)
       for member in group.members {
         let tensor = try graph.finiteElements(of: member.parameter)
-        Self.addSquares(of: tensor, axis: member.axis, unit: group.unit, to: &sums)
+        Self.addSquares(
+          of: tensor, axis: member.axis, unit: group.unit, weights[member.parameter] ?? 1,
+          to: &sums)
       }
       importances.append(sums)
     }
@@ -47,7 +53,7 @@ package struct MagnitudeImportance: ElementImportance, UnitImportance {
   }
 
   private static func addSquares(
-    of tensor: Tensor, axis: Int, unit: Int, to sums: inout [Double]
+    of tensor: Tensor, axis: Int, unit: Int, _ weight: Double, to sums: inout [Double]
   ) {
     let outer = tensor.shape[..<axis].reduce(1, *)
     let inner = tensor.shape[(axis + 1)...].reduce(1, *) * unit
@@ -57,11 +63,25 @@ package struct MagnitudeImportance: ElementImportance, UnitImportance {
           let start = (block * sums.count + index) * inner
           for place in start..<(start + inner) {
             let element = Double(elements[place])
-            sums[index] += element * element
+            sums[index] += weight * element * element
           }
         }
       }
     }
+  }
+}
+
+extension Graph {
+  /// How often a token meets each parameter that belongs to an expert, all experts alike.
+  fileprivate var expertWeights: [Value: Double] {
+    var weights: [Value: Double] = [:]
+    for layer in expertLayers {
+      guard let taken = layer.expertsPerToken else { continue }
+      for value in layer.linears.flatMap({ $0.inputs.dropFirst(2) }) {
+        weights[value] = Double(taken) / Double(layer.expertCount)
+      }
+    }
+    return weights
   }
 }
 

@@ -16,6 +16,8 @@ struct MergeCommand: Command {
       compute on --data: what is alike is averaged, the rest stands side by side as far as --budget \
       allows, and every layer is solved for the features of both.
       Pruned weights are averaged under the same mask only; codes are not averaged at all.
+      With --experts one model of experts is taken, whose layers are left with so many: those that are
+      alike merge, or those used least on --data go.
       """)
 
   @Argument(help: "Checkpoint folders or clipc models.") var models: [String]
@@ -42,12 +44,17 @@ struct MergeCommand: Command {
       "pleas: how much layers stay with the weights they start with, as a share of their inputs' "
         + "mean square; 1e-4 by default.", valueName: "x"))
   var ridge: Double?
+  @Option(help: "Leave each layer of a model of experts so many.") var experts: Int?
+  @Option(
+    help: "With --experts: merge, those that are alike become one; prune, those used least go.")
+  var expertMethod = MergeExperts.Options().method
   @Option(help: "Data to measure every model and the merged one on; classes or captions.")
   var validation: String?
   @OptionGroup(title: "Data") var calibration: CalibrationOptions
   @OptionGroup var common: CommonOptions
 
   func execute() throws {
+    if let experts { return try mergeExperts(leaving: experts) }
     let method = method ?? (weights == nil ? .uniform : .weights)
     try checkOptions(method)
     let shares = try weights.map { try Self.numbers(in: $0) }
@@ -65,12 +72,25 @@ struct MergeCommand: Command {
       for line in report.lines { Terminal.print(line) }
       return Terminal.print("wrote \(printable(output))")
     }
-    let encoder = JSONEncoder()
-    encoder.keyEncodingStrategy = .convertToSnakeCase
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let text = String(decoding: try encoder.encode(report), as: UTF8.self)
     Terminal.print(
-      JSON.object([("output", .text(output)), ("report", .encoded(text))]).text)
+      JSON.object([("output", .text(output)), ("report", try .encoding(report))]).text)
+  }
+
+  private func mergeExperts(leaving count: Int) throws {
+    guard models.count == 1, method == nil, weights == nil else {
+      throw Failure(.usage, "--experts takes one model, and neither --method nor --weights")
+    }
+    let opened = try OpenedModel(path: models[0])
+    let model = try opened.graphModel(for: "merge")
+    var options = MergeExperts.Options()
+    options.experts = count
+    options.method = expertMethod
+    let data = try CalibrationData(calibration, opened, model.graph, common)
+    let result = try PassRunner(common).run(
+      [MergeExperts(options: options)], on: model, opened, calibration: data.batches)
+    try result.write(to: output)
+    try result.show(
+      [("method", .text(expertMethod.rawValue))], asJSON: common.json, output: output)
   }
 
   /// Options that the method would silently leave aside are refused.
@@ -109,3 +129,4 @@ struct MergeCommand: Command {
 }
 
 extension MergeMethod: ExpressibleByArgument {}
+extension MergeExperts.Method: ExpressibleByArgument {}
