@@ -26,7 +26,9 @@ import Testing
     return true
   }
 
-  static let victims = [Attack.victim, Attack.shortenedVictim, Attack.sparseVictim]
+  static let victims = [
+    Attack.victim, Attack.shortenedVictim, Attack.sparseVictim, Attack.expertVictim,
+  ]
 
   @Test(arguments: [0x01, 0x80, 0xFF] as [UInt8], victims)
   func everyByteFlippedIsRefusedOrRunsInBounds(_ pattern: UInt8, _ victim: TinyModel) throws {

@@ -38,7 +38,8 @@ import Testing
     let output = scratch.path("experts.h5")
     let answer = try Program.run(arguments(output, ["--method", method, "--json"]))
     #expect(answer.code == 0, "\(answer.errors)")
-    let rows = try #require((try answer.json()["report"] as? [String: Any])?["rows"] as? [[String: Any]])
+    let rows = try #require(
+      (try answer.json()["report"] as? [String: Any])?["rows"] as? [[String: Any]])
     let row = try #require(rows.first)
     let before = try #require(row["parameters_before"] as? Int)
     let active = try #require(row["active_parameters"] as? Int)

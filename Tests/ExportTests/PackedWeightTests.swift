@@ -111,7 +111,8 @@ struct PackedCase: CustomTestStringConvertible {
       if hasIntegerAttention, let op = node.op as? Operators.Attention {
         return try integerAttention(node, op, &rewriter)
       }
-      guard let bits = activationBitCount, node.op is Operators.Linear else {
+      guard let bits = activationBitCount, node.op is Operators.Linear || node.op is GroupedLinear
+      else {
         return try rewriter.copy(node)
       }
       let input = try rewriter.image(of: node.inputs[0])

@@ -230,20 +230,23 @@ final class Mapped {
   private let bytes: UnsafeMutableRawBufferPointer
   let reader: ModelReader
 
-  init(_ content: [UInt8]) throws {
+  init(_ content: [UInt8], integrity: ModelReader.Integrity = .everything) throws {
     bytes = .allocate(byteCount: content.count, alignment: 64)
     bytes.copyBytes(from: content)
-    reader = try ModelReader(UnsafeRawBufferPointer(bytes), integrity: .everything)
+    reader = try ModelReader(UnsafeRawBufferPointer(bytes), integrity: integrity)
   }
 
   deinit { bytes.deallocate() }
 
-  func embeddings(_ inputs: [String: Tensor], width: Int) throws -> [(String, [Float])] {
+  func embeddings(
+    _ inputs: [String: Tensor], width: Int, batch: Int = 2, threads: Int = 2
+  ) throws -> [(String, [Float])] {
     let pixels = try #require(inputs["pixel_values"])
     let ids = try #require(inputs["input_ids"])
     var interpreter = try Interpreter(
       ClipRuntime.Model(reader),
-      limits: Limits(imageCount: 2, textCount: 3, tokenCount: ids.shape[1]), threadCount: 2)
+      limits: Limits(imageCount: batch, textCount: batch + 1, tokenCount: ids.shape[1]),
+      threadCount: threads)
     var images = [Float](repeating: 0, count: pixels.shape[0] * width)
     var texts = [Float](repeating: 0, count: ids.shape[0] * width)
     var imageSpan = images.mutableSpan

@@ -53,7 +53,7 @@ func error(_ bytes: [UInt8], _ integrity: ModelReader.Integrity = .tables) -> Mo
   @Test func theVictimIsValid() throws {
     let victims = [
       Attack.victim, Attack.shortenedVictim, Attack.sparseVictim, Attack.packedVictim,
-      Attack.tokenScaleVictim, Attack.integerAttentionVictim,
+      Attack.tokenScaleVictim, Attack.integerAttentionVictim, Attack.expertVictim,
     ]
     for victim in victims {
       let file = try victim.parts().writer.serialized()

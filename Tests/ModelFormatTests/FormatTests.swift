@@ -13,6 +13,7 @@ import Testing
     tiny.isSparse = precision == .float
     tiny.activationBitCount = 5
     tiny.scalesTokens = precision == .integer
+    tiny.expertCount = precision == .weightOnly ? 3 : 0
     let parts = tiny.parts()
     let bytes = AlignedBytes(try parts.writer.serialized())
     let reader = try ModelReader(bytes.raw, integrity: .everything)
@@ -57,6 +58,11 @@ import Testing
     #expect(try Formats.file("examples/attention-1.2.clipc", attention) == attention)
   }
 
+  @Test func theCommittedExampleOfVersion1Point3IsWhatTheWriterMakes() throws {
+    let bytes = try Attack.expertVictim.parts().writer.serialized()
+    #expect(try Formats.file("examples/experts-1.3.clipc", bytes) == bytes)
+  }
+
   @Test func aFileStatesTheOldestVersionThatHasWhatItUses() throws {
     let plain = AlignedBytes(try TinyModel().parts().writer.serialized())
     #expect(try ModelReader(plain.raw).minorVersion == 0)
@@ -73,6 +79,8 @@ import Testing
     grouped.width = 8
     let groups = AlignedBytes(try grouped.parts().writer.serialized())
     #expect(try ModelReader(groups.raw).minorVersion == 2)
+    let experts = AlignedBytes(try Attack.expertVictim.parts().writer.serialized())
+    #expect(try ModelReader(experts.raw).minorVersion == 3)
   }
 
   @Test func thePlanSharesSlots() throws {

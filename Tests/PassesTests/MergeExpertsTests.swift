@@ -28,11 +28,12 @@ import Testing
     options.method = method
     let batches = (0..<3).map { Batch(inputs: extents.inputs(seed: UInt64($0), items: 6)) }
     var rows: [MergeExperts.Row] = []
-    let result = try MergeExperts(options: options).run(
-      on: graph,
-      in: PassContext(calibration: FixedBatches(batches: batches)) { event in
+    let context = PassContext(
+      calibration: FixedBatches(batches: batches),
+      report: { event in
         if case .result(let report as MergeExperts.Report) = event { rows = report.rows }
       })
+    let result = try MergeExperts(options: options).run(on: graph, in: context)
     try result.verify()
     return (result, rows)
   }

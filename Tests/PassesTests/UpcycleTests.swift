@@ -167,7 +167,8 @@ import Testing
 
   @Test func textOfTheGraphIsReadBack() throws {
     let sparse = try upcycled(try extents.graph(seed: 1)) { $0.capacity = 0.9 }
-    let read = try Graph(parsing: sparse.text(), registry: .standard) { name, _ throws(GraphError) in
+    let read = try Graph(parsing: sparse.text(), registry: .standard) {
+      name, _ throws(GraphError) in
       guard let parameter = sparse.parameter(named: name) else { throw .unknownName(name) }
       return parameter
     }

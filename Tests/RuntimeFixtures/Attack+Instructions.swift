@@ -93,7 +93,12 @@ extension Attack {
   }
 
   private static func texts(_ text: Forgery) -> [Attack] {
-    [
+    let quantize =
+      Attack.victim.parts().text?.instructions.firstIndex { $0.opCode == .quantize } ?? 0
+    return [
+      text(
+        "pool-of-pooled", quantize, .bufferRows(buffer: text.buffer(quantize, 1)),
+        [0: UInt32(OpCode.pool.rawValue) | 3 << 16]),
       text("instruction-of-image", 0, .wrongTower, [0: 6 | 5 << 16]),
       text("table-scale-missing", 0, .optionalTensor(operand: 3), [3: Layout.absent]),
       text(

@@ -75,6 +75,14 @@ package struct Attack: Sendable {
     return model
   }
 
+  /// The smallest model whose layer is a mixture of experts, in integers.
+  package static var expertVictim: TinyModel {
+    var model = victim
+    (model.expertCount, model.expertTopK, model.expertCapacity) = (3, 2, 2)
+    model.neuronCount = 6
+    return model
+  }
+
   /// One attack for each check of the reader.
   package static func all() throws -> [Attack] {
     let file = try victim.parts().writer.serialized()
@@ -85,6 +93,7 @@ package struct Attack: Sendable {
       + packedTensors(try packedVictim.parts().writer.serialized())
       + integerAttention(try integerAttentionVictim.parts().writer.serialized())
       + tokenScales(try tokenScaleVictim.parts().writer.serialized())
+      + experts(try expertVictim.parts().writer.serialized())
   }
 
   init(_ name: String, _ bytes: [UInt8], _ expected: ModelError) {

@@ -190,7 +190,8 @@ import Training
       let made = try rewriter.result.addNode(node.name, node.op, operands)
       for (old, new) in zip(node.outputs, made) { rewriter.setImage(of: old, to: new) }
     }
-    let form = try ExpertForm(student, as: try single.extracting(outputs: ["image_embeds", "text_embeds"]))
+    let form = try ExpertForm(
+      student, as: try single.extracting(outputs: ["image_embeds", "text_embeds"]))
     #expect(form.weights.count == 8 && names.isSubset(of: form.weights))
     let trainer = try trainer(form)
     for step in 0..<3 { _ = try trainer.step(inputs(UInt64(step))) }

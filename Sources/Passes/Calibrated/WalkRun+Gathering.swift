@@ -22,7 +22,8 @@ extension WalkRun {
     for place in wanted {
       let value = place.input
       let width = form.tensorType(of: value).extents.last?.fixedCount ?? 0
-      gathered[place] = Gathered(        statistics: InputStatistics(width: gathering.moments ? width : 0),
+      gathered[place] = Gathered(
+        statistics: InputStatistics(width: gathering.moments ? width : 0),
         rows: gathering.rowCount > 0
           ? InputRows(width: width, capacity: gathering.rowCount, seed: gathering.seed) : nil)
       // What an expert reads is known when all has run.

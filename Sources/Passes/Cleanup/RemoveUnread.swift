@@ -27,6 +27,8 @@ extension Graph {
   /// The graph without operations that no output needs and parameters that only they read.
   ///
   /// - Parameter source: what the graph was made of; its nodes count as well.
+  /// - Returns: The smaller graph.
+  /// - Throws: ``GraphError`` where the graph is broken.
   package func removingUnread(since source: Graph? = nil) throws(GraphError) -> Graph {
     var needed = Set(outputs.map(\.value))
     for node in nodes.reversed() where node.outputs.contains(where: needed.contains) {

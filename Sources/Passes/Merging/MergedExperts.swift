@@ -78,7 +78,9 @@ struct MergedExperts {
     for a in groups.indices {
       for b in groups.indices where b > a {
         let order = alignment(of: b, to: a)
-        let weight = shares[a] * shares[b] / max(shares[a] + shares[b], 1e-12)
+        // An expert that is never used still joins the one it is most like.
+        let (first, second) = (shares[a] + 1e-3, shares[b] + 1e-3)
+        let weight = first * second / (first + second)
         let distance = weight * squaredDistance(a, b, order)
         if distance < best?.distance ?? .infinity { best = (distance, a, b, order) }
       }

@@ -42,8 +42,9 @@ package struct Upcycle: Pass {
     package var experts = 4
     /// Experts that a token goes through; with ``choice`` of the experts, how many on average.
     package var topK = 2
-    /// Tokens that an expert takes of an image or text, as a multiple of its even share; nil for as
-    /// many as come. What finds no place goes on by the residual connection alone.
+    /// Tokens that an expert takes of an image or text, as a multiple of its even share.
+    ///
+    /// Nil for as many as come. What finds no place goes on by the residual connection alone.
     package var capacity: Double?
     /// Which blocks of each tower.
     package var layers = LayerChoice.everyOther
@@ -147,7 +148,8 @@ package struct Upcycle: Pass {
       })
     {
       throw .option(
-        name: "choice", expected: "tokens for the causal \(tower.rawValue) tower, where experts "
+        name: "choice",
+        expected: "tokens for the causal \(tower.rawValue) tower, where experts "
           + "would choose by what comes later", found: "experts")
     }
     return layers.map { (parts[$0], tower) }

@@ -134,30 +134,31 @@ struct Inspect: Command {
     let parameters = summary.parameters
     func millions(_ count: Int) -> String { String(format: "%.3f M", Double(count) / 1e6) }
     var lines = [
-      table([
-        ["kind", opened.kind], ["file", "\(opened.fileByteCount) bytes"],
+      table(
         [
-          "parameters",
-          "\(millions(parameters.total)), \(millions(parameters.nonzero)) nonzero: "
-            + "image tower \(millions(parameters.imageTower)), "
-            + "text tower \(millions(parameters.textTower)), "
-            + "token embedding \(millions(parameters.tokenEmbedding))",
-        ],
-      ] + expertRows(summary) + [
-        [
-          "operations",
-          String(
-            format: "%.4f GMAC an image, %.4f GMAC a text of full length",
-            Double(summary.macs.image) / 1e9, Double(summary.macs.text) / 1e9),
-        ],
-        [
-          "numbers",
-          "weights \(summary.quantization.weights), activations "
-            + "\(summary.quantization.activations), token embedding "
-            + summary.quantization.tokenEmbedding,
-        ],
-        ["this machine", "runtime kernels \(runtimeKernels), OpenBLAS \(matrixKernels)"],
-      ]), "",
+          ["kind", opened.kind], ["file", "\(opened.fileByteCount) bytes"],
+          [
+            "parameters",
+            "\(millions(parameters.total)), \(millions(parameters.nonzero)) nonzero: "
+              + "image tower \(millions(parameters.imageTower)), "
+              + "text tower \(millions(parameters.textTower)), "
+              + "token embedding \(millions(parameters.tokenEmbedding))",
+          ],
+        ] + expertRows(summary) + [
+          [
+            "operations",
+            String(
+              format: "%.4f GMAC an image, %.4f GMAC a text of full length",
+              Double(summary.macs.image) / 1e9, Double(summary.macs.text) / 1e9),
+          ],
+          [
+            "numbers",
+            "weights \(summary.quantization.weights), activations "
+              + "\(summary.quantization.activations), token embedding "
+              + summary.quantization.tokenEmbedding,
+          ],
+          ["this machine", "runtime kernels \(runtimeKernels), OpenBLAS \(matrixKernels)"],
+        ]), "",
       table(
         [["fact", "value", "from"]]
           + summary.facts.map { [printable($0.name), printable($0.value), printable($0.source)] }),

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Checkpoints
-import Foundation
+import GraphIR
 import Passes
 
 /// `clipc merge`: makes one model of several of the same architecture.

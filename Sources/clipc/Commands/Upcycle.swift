@@ -44,7 +44,8 @@ struct UpcycleCommand: Command {
     guard let dataPath, isTrained else {
       guard dataPath == nil, !isTrained else {
         throw Failure(
-          .usage, "training takes --data and one of --steps, --epochs, --minutes; give both or none")
+          .usage, "training takes --data and one of --steps, --epochs, --minutes; give both or none"
+        )
       }
       let opened = try OpenedModel(path: model)
       let result = try PassRunner(common).run(

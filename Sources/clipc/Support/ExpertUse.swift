@@ -63,7 +63,8 @@ struct ExpertUse {
     for index in 0..<max(names.count, 1) {
       counter.clear()
       var taken = 0
-      let part = try names.isEmpty
+      let part =
+        try names.isEmpty
         ? dataset
         : dataset.filtered { sample in
           guard sample.classIndex == index, taken < Self.mostImages else { return false }

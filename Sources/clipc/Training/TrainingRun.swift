@@ -27,6 +27,7 @@ final class TrainingRun {
   ///   - job: what is to be trained.
   ///   - teacher: the path of the model to learn from.
   ///   - student: the path of the model to train; nil for one made of the teacher.
+  /// - Throws: what opening them does, and ``Failure`` where they do not fit together.
   init(_ job: any TrainingJob, teacher: String, student: String?) throws {
     self.job = job
     files = TrainingFiles(output: job.output)

@@ -30,7 +30,8 @@ struct UpcycleJob: TrainingJob {
   func check(_ student: Graph, _ run: TrainingRun) throws {
     guard command.method == .clipMoE else { return }
     guard options.experts > 1 else {
-      throw Failure(.usage, "clip-moe trains the experts behind the first: --experts must be 2 or more")
+      throw Failure(
+        .usage, "clip-moe trains the experts behind the first: --experts must be 2 or more")
     }
     guard student.parameterValues.allSatisfy({ student.parameter($0)?.quantization == nil }) else {
       throw Failure(
