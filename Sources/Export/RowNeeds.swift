@@ -33,7 +33,9 @@ struct RowNeeds {
       case let op as RouteTokens:
         // With a capacity tokens compete, so that the choice for one depends on others.
         if needsAllRows || op.capacity > 0 { full.formUnion(node.inputs) }
-      default: full.formUnion(node.inputs)
+      default:
+        full.formUnion(node.inputs)
+        full.formUnion(node.outputs)
       }
     }
     // What is made after pooling has one row anyway; it counts as full, in its own extents.

@@ -54,46 +54,10 @@ struct ExpertCase: CustomTestStringConvertible {
       }
     }
 
-  /// `dense` with every feed-forward part a mixture, whose experts are alike but for some noise.
+  /// `dense` with every feed-forward part a mixture.
   func mixed(_ dense: Graph, seed: UInt64 = 9) throws -> Graph {
-    var random = SplitMix64(seed: seed)
-    return try dense.rewritten { node, rewriter throws(GraphError) in
-      guard node.name.contains(".mlp") else { return try rewriter.copy(node) }
-      let mlp = node.name.split(separator: ".").prefix(4).joined(separator: ".")
-      let input = try rewriter.image(of: node.inputs[0])
-      guard node.op is Operators.Linear else { return try rewriter.copy(node) }
-      if node.name.hasSuffix("fc1") {
-        let width = dense.tensorType(of: node.inputs[0]).extents.last?.fixedCount ?? 0
-        let router = try rewriter.result.addParameter(
-          "\(mlp).router.weight", Parameter(random.normalTensor([experts, width], scale: 0.3)))
-        let logits = try rewriter.result.add("\(mlp).router", Operators.Linear(), input, router)
-        _ = try rewriter.result.add("\(mlp).assignment", route, logits)
-      }
-      guard let logits = rewriter.result.value(named: "\(mlp).router"),
-        let assignment = rewriter.result.value(named: "\(mlp).assignment")
-      else { throw .unknownName(mlp) }
-      var operands = [input, assignment]
-      for parameter in node.inputs.dropFirst() {
-        for expert in 0..<experts {
-          let name = dense.name(of: parameter)
-          guard let old = dense.parameter(parameter)?.tensor else { throw .unknownName(name) }
-          let noise = random.normalTensor(old.shape, scale: 0.1)
-          let sum = Tensor(
-            shape: old.shape,
-            zip(old.elements(of: Float.self), noise.elements(of: Float.self)).map { $0 + $1 })
-          let own = ExpertLayer.parameterName(name, part: mlp, expert: expert)
-          operands.append(try rewriter.result.addParameter(own, Parameter(sum)))
-        }
-      }
-      var made = try rewriter.result.addNode(
-        node.name, GroupedLinear(experts: experts, hasBias: true), operands)[0]
-      if node.name.hasSuffix("fc2") {
-        let gates = try rewriter.result.add(
-          "\(mlp).gates", ExpertGates(isNormalized: isNormalized), logits, assignment)
-        made = try rewriter.result.add("\(mlp).mixture", Operators.CombineExperts(), made, gates)
-      }
-      rewriter.setImage(of: node.outputs[0], to: made)
-    }
+    try dense.withMixtures(
+      experts: experts, route: route, normalizesGates: isNormalized, routerScale: 0.3, seed: seed)
   }
 
   /// The graph of the case, with codes if it has them.

@@ -54,16 +54,3 @@ extension GradientCase {
     ]
   }
 }
-
-extension SplitMix64 {
-  /// An assignment to `experts` experts: two in three slots have one with room, the others are empty
-  /// or have one that is full.
-  mutating func slotTensor(_ shape: [Int], experts: Int) -> Tensor {
-    let codes = (0..<shape.reduce(1, *)).map { _ -> Int32 in
-      let drawn = nextIndex(below: 3 * experts)
-      if drawn < 2 * experts { return Int32(drawn % experts) }
-      return drawn == 2 * experts ? SlotCode.none : SlotCode.full(drawn - 2 * experts)
-    }
-    return Tensor(shape: shape, codes)
-  }
-}

@@ -8,55 +8,12 @@ import Training
 
 /// Training of models with mixtures of experts.
 @Suite struct RoutingTests {
-  let experts = 3
   let student: Graph
 
-  /// A model whose last feed-forward part of each tower is a mixture, written down node by node.
+  /// A model whose first feed-forward part of each tower is a mixture.
   init() throws {
     let dense = try RandomCLIP().graph(seed: 2)
-    student = try Self.mixed(dense, experts: 3, seed: 9)
-  }
-
-  static func mixed(_ dense: Graph, experts: Int, seed: UInt64) throws -> Graph {
-    var random = SplitMix64(seed: seed)
-    return try dense.rewritten { node, rewriter throws(GraphError) in
-      guard node.name.hasPrefix("image.layers.0.mlp") || node.name.hasPrefix("text.layers.0.mlp")
-      else { return try rewriter.copy(node) }
-      let mlp = node.name.split(separator: ".").prefix(4).joined(separator: ".")
-      let input = try rewriter.image(of: node.inputs[0])
-      guard node.op is Linear else { return try rewriter.copy(node) }
-      if node.name.hasSuffix("fc1") {
-        let width = dense.tensorType(of: node.inputs[0]).extents.last?.fixedCount ?? 0
-        let router = try rewriter.result.addParameter(
-          "\(mlp).router.weight", Parameter(random.normalTensor([experts, width], scale: 0.7)))
-        let logits = try rewriter.result.add("\(mlp).router", Linear(), input, router)
-        _ = try rewriter.result.add("\(mlp).assignment", RouteTokens(topK: 2), logits)
-      }
-      guard let logits = rewriter.result.value(named: "\(mlp).router"),
-        let assignment = rewriter.result.value(named: "\(mlp).assignment")
-      else { throw .unknownName(mlp) }
-      var operands = [input, assignment]
-      for parameter in node.inputs.dropFirst() {
-        for expert in 0..<experts {
-          let name = dense.name(of: parameter)
-          let own = ExpertLayer.parameterName(name, part: mlp, expert: expert)
-          guard let old = dense.parameter(parameter)?.tensor else { throw .unknownName(name) }
-          let noise = random.normalTensor(old.shape, scale: 0.1)
-          let sum = Tensor(
-            shape: old.shape,
-            zip(old.elements(of: Float.self), noise.elements(of: Float.self)).map { $0 + $1 })
-          operands.append(try rewriter.result.addParameter(own, Parameter(sum)))
-        }
-      }
-      let op = GroupedLinear(experts: experts, hasBias: true)
-      var made = try rewriter.result.addNode(node.name, op, operands)[0]
-      if node.name.hasSuffix("fc2") {
-        let gates = try rewriter.result.add(
-          "\(mlp).gates", ExpertGates(isNormalized: true), logits, assignment)
-        made = try rewriter.result.add("\(mlp).mixture", CombineExperts(), made, gates)
-      }
-      rewriter.setImage(of: node.outputs[0], to: made)
-    }
+    student = try dense.withMixtures(experts: 3) { $0.contains(".layers.0.mlp") }
   }
 
   private func trainer(_ form: any TrainedForm, parts: Int = 1) throws -> Trainer {

@@ -13,7 +13,9 @@ extension PairSet {
   ) throws {
     let extents = try opened.imageExtents()
     let tokenizer = try opened.tokenizer()
-    let isZeroShot = !dataset.classNames.isEmpty
+    // Names of classes may be there for other data: the first image says what these have.
+    var isZeroShot = !dataset.classNames.isEmpty
+    var isFirst = true
     var pixels: [Float] = []
     var targets: [Int] = []
     var captions: [String: Int] = [:]
@@ -27,6 +29,8 @@ extension PairSet {
         }
         return
       }
+      if isFirst { isZeroShot = isZeroShot && sample.classIndex != nil }
+      isFirst = false
       if isZeroShot {
         guard let index = sample.classIndex else { return }
         guard index < dataset.classNames.count else {
