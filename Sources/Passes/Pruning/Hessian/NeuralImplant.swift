@@ -23,7 +23,7 @@ package struct NeuralImplant: Sendable {
   /// The user's choices.
   package struct Options: Codable, Sendable {
     /// The share of what goes that leaves a path behind.
-    package var bandShare = 0.75
+    package var bandShare = 0.25
     /// Dimensions of a path for each of the neurons it stands for.
     package var neuronRank = 0.05
     /// The width of a narrower head, as a share of the whole one's; 0 to leave heads out.
