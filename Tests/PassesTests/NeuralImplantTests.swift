@@ -26,6 +26,8 @@ import Testing
     var options = NeuralImplant.Options()
     options.start = start
     options.headRank = 0.5
+    // Wide enough for paths of both kinds.
+    options.bandShare = 0.75
     return options
   }
 
