@@ -12,20 +12,28 @@ extension Graph {
     guard !plan.selections.isEmpty else { return self }
     var selected: [Value: Value] = [:]
     return try rewritten { node, rewriter throws(GraphError) in
+      /// What `op` makes, under `name`, of the chosen rows of `node`'s operands.
+      func made(
+        _ name: String, _ op: any RowwiseOp, of node: Node, by selection: Int,
+        _ rewriter: inout Rewriter
+      ) throws(GraphError) -> Value {
+        var inputs: [Value] = []
+        for (index, input) in node.inputs.enumerated() {
+          inputs.append(
+            op.rowInputs.contains(index)
+              ? try image(of: input, by: selection, &rewriter) : try rewriter.image(of: input))
+        }
+        let made = try rewriter.result.addNode(name, op, inputs)[0]
+        selected[node.outputs[0]] = made
+        return made
+      }
       func image(
         of value: Value, by selection: Int, _ rewriter: inout Rewriter
       ) throws(GraphError) -> Value {
         if let known = selected[value] { return known }
         if let maker = plan.integerMakers[value], let op = nodes[maker].op as? any RowwiseOp {
-          var inputs: [Value] = []
-          for (index, input) in nodes[maker].inputs.enumerated() {
-            inputs.append(
-              op.rowInputs.contains(index)
-                ? try image(of: input, by: selection, &rewriter) : try rewriter.image(of: input))
-          }
-          let made = try rewriter.result.addNode("\(name(of: value)).selected", op, inputs)[0]
-          selected[value] = made
-          return made
+          return try made(
+            "\(name(of: value)).selected", op, of: nodes[maker], by: selection, &rewriter)
         }
         let select = nodes[selection]
         var inputs = [try rewriter.image(of: value)]
@@ -41,13 +49,7 @@ extension Graph {
       } else if let selection = plan.selections[node.outputs[0]],
         let op = node.op as? any RowwiseOp
       {
-        var inputs: [Value] = []
-        for (index, input) in node.inputs.enumerated() {
-          inputs.append(
-            op.rowInputs.contains(index)
-              ? try image(of: input, by: selection, &rewriter) : try rewriter.image(of: input))
-        }
-        selected[node.outputs[0]] = try rewriter.result.addNode(node.name, node.op, inputs)[0]
+        _ = try made(node.name, op, of: node, by: selection, &rewriter)
       } else {
         try rewriter.copy(node)
       }

@@ -12,7 +12,7 @@ extension Graph {
   ) throws(GraphError) -> Graph {
     var random = SplitMix64(seed: seed)
     return try rewritten { node, rewriter throws(GraphError) in
-      guard isMixed(node.name), node.op is Linear, node.name.contains(".mlp") else {
+      guard isMixed(node.name), node.op is Linear else {
         return try rewriter.copy(node)
       }
       let mlp = node.name.split(separator: ".").prefix(4).joined(separator: ".")

@@ -124,75 +124,41 @@ package struct MergeExperts: Pass {
   private func replacing(
     _ layers: [ExpertLayer], by merged: [String: MergedExperts], in graph: Graph
   ) throws(GraphError) -> Graph {
-    var changed: [Value: (layer: ExpertLayer, experts: MergedExperts)] = [:]
+    var source = graph
+    var counts: [Value: Int] = [:]
     for layer in layers {
       guard let experts = merged[layer.name] else { continue }
-      changed[layer.logits] = (layer, experts)
-      for node in layer.linears { changed[node.outputs[0]] = (layer, experts) }
-    }
-    let count = options.experts
-    let smaller = try graph.rewritten { node, rewriter throws(GraphError) in
-      guard let (layer, experts) = changed[node.outputs[0]] else { return try rewriter.copy(node) }
-      let input = try rewriter.image(of: node.inputs[0])
-      let made: Value
-      if node.outputs[0] == layer.logits {
-        let name = graph.name(of: node.inputs[1])
-        let router = try rewriter.result.addParameter("\(name).merged", Parameter(experts.router))
-        made = try rewriter.result.add(node.name, node.op, input, router)
-      } else {
-        var operands = [input, try rewriter.image(of: node.inputs[1])]
+      try source.setParameter(experts.routerValue, Parameter(experts.router))
+      for node in layer.linears {
+        counts[node.outputs[0]] = layer.expertCount
         for place in stride(from: 2, to: node.inputs.count, by: layer.expertCount) {
-          for expert in 0..<count {
-            let name = graph.name(of: node.inputs[place + expert])
-            guard let tensor = experts.tensors[expert][graph.name(of: node.inputs[place])] else {
-              throw .unknownName(name)
-            }
-            operands.append(
-              try rewriter.result.addParameter("\(name).merged", Parameter(tensor)))
+          let name = graph.name(of: node.inputs[place])
+          for (expert, parameters) in experts.parameters.enumerated() {
+            guard let parameter = parameters[name] else { throw .unknownName(name) }
+            try source.setParameter(node.inputs[place + expert], parameter)
           }
         }
-        guard let op = node.op as? GroupedLinear else { return try rewriter.copy(node) }
-        made = try rewriter.result.addNode(
-          node.name,
-          GroupedLinear(experts: count, hasBias: op.hasBias, capacity: op.capacity), operands)[0]
       }
-      rewriter.setImage(of: node.outputs[0], to: made)
     }
-    var result = try smaller.removingUnread(since: graph).renamingParameters {
-      $0.hasSuffix(".merged") ? String($0.dropLast(".merged".count)) : $0
+    let smaller = try source.rewritten { node, rewriter throws(GraphError) in
+      guard let count = counts[node.outputs[0]], let op = node.op as? GroupedLinear else {
+        return try rewriter.copy(node)
+      }
+      var operands: [Value] = []
+      for (place, input) in node.inputs.enumerated()
+      where place < 2 || (place - 2) % count < options.experts {
+        operands.append(try rewriter.image(of: input))
+      }
+      let made = try rewriter.result.addNode(
+        node.name,
+        GroupedLinear(experts: options.experts, hasBias: op.hasBias, capacity: op.capacity),
+        operands)
+      rewriter.setImage(of: node.outputs[0], to: made[0])
     }
+    var result = try smaller.removingUnread(since: graph)
     result.facts = result.facts.map { fact in
       fact.name.hasSuffix(".experts")
-        ? Fact(name: fact.name, value: "\(count)", source: Self.name) : fact
-    }
-    return result
-  }
-}
-
-extension Graph {
-  /// The same graph with other names of parameters.
-  fileprivate func renamingParameters(
-    _ name: (String) -> String
-  ) throws(GraphError) -> Graph {
-    var result = Graph()
-    result.facts = facts
-    result.provenance = provenance
-    var images: [Value: Value] = [:]
-    for value in values {
-      switch origin(of: value) {
-      case .input: images[value] = try result.addInput(self.name(of: value), tensorType(of: value))
-      case .parameter:
-        guard let parameter = parameter(value) else { continue }
-        images[value] = try result.addParameter(name(self.name(of: value)), parameter)
-      case .node(let index):
-        let node = nodes[index]
-        guard value == node.outputs[0] else { continue }
-        let made = try result.addNode(node.name, node.op, node.inputs.compactMap { images[$0] })
-        for (old, new) in zip(node.outputs, made) { images[old] = new }
-      }
-    }
-    for output in outputs {
-      if let image = images[output.value] { try result.addOutput(output.name, image) }
+        ? Fact(name: fact.name, value: "\(options.experts)", source: Self.name) : fact
     }
     return result
   }

@@ -6,10 +6,12 @@ import TensorCore
 struct MergedExperts {
   /// The experts before that each comes from, ascending.
   private(set) var groups: [[Int]]
-  /// The tensors of each, by the name that the first expert has for them.
-  private(set) var tensors: [[String: Tensor]]
+  /// The parameters of each, by the name that the first expert has for them.
+  private(set) var parameters: [[String: Parameter]]
   /// The router's weight, a row for each.
   private(set) var router: Tensor
+  /// What the router's weight is in the graph.
+  let routerValue: Value
   /// How much each is used.
   private var shares: [Double]
   private let parts: [Part]
@@ -22,7 +24,7 @@ struct MergedExperts {
 
   /// Makes them of the experts of `layer`.
   ///
-  /// - Throws: ``PassError`` where an expert holds codes or masks, which have no mean.
+  /// - Throws: ``PassError`` where experts shall merge that hold codes or masks, which have no mean.
   init(
     _ layer: ExpertLayer, in graph: Graph, shares: [Double], _ options: MergeExperts.Options,
     pass: String
@@ -30,7 +32,7 @@ struct MergedExperts {
     let count = layer.expertCount
     groups = (0..<count).map { [$0] }
     self.shares = shares
-    tensors = [[String: Tensor]](repeating: [:], count: count)
+    parameters = [[String: Parameter]](repeating: [:], count: count)
     var parts: [Part] = []
     for (index, node) in layer.linears.enumerated() {
       for place in stride(from: 2, to: node.inputs.count, by: count) {
@@ -41,15 +43,15 @@ struct MergedExperts {
         parts.append(Part(name: name, neuronAxis: axis))
         for expert in 0..<count {
           let value = node.inputs[place + expert]
-          guard let parameter = graph.parameter(value), parameter.quantization == nil,
-            parameter.mask == nil || options.method == .prune, parameter.tensor.dtype == .float32
+          guard let parameter = graph.parameter(value),
+            parameter.quantization == nil && parameter.mask == nil || options.method == .prune
           else {
             throw .unsuitable(
               pass: pass,
               "\(graph.name(of: value)) holds codes or is masked: merge experts before you prune or "
                 + "quantize them")
           }
-          tensors[expert][name] = parameter.materialized
+          parameters[expert][name] = parameter
         }
       }
     }
@@ -58,6 +60,7 @@ struct MergedExperts {
       let weight = graph.parameter(graph.nodes[index].inputs[1])?.materialized
     else { throw .unsuitable(pass: pass, "\(layer.name) has no router of its own") }
     router = weight
+    routerValue = graph.nodes[index].inputs[1]
     switch options.method {
     case .prune: keepMostUsed(options.experts)
     case .merge: while groups.count > options.experts { mergeNearest() }
@@ -67,7 +70,7 @@ struct MergedExperts {
   private mutating func keepMostUsed(_ count: Int) {
     let kept = shares.indices.sorted { (shares[$1], $0) < (shares[$0], $1) }.prefix(count).sorted()
     groups = kept.map { groups[$0] }
-    tensors = kept.map { tensors[$0] }
+    parameters = kept.map { parameters[$0] }
     shares = kept.map { shares[$0] }
     router = router.selecting(kept, onAxis: 0)
   }
@@ -90,10 +93,10 @@ struct MergedExperts {
     let total = shares[a] + shares[b]
     let share = total > 0 ? Float(shares[b] / total) : 0.5
     for part in parts {
-      guard let own = tensors[a][part.name], let other = aligned(part, of: b, best.order) else {
-        continue
-      }
-      tensors[a][part.name] = Self.mean(own, other, share)
+      guard let own = parameters[a][part.name]?.tensor,
+        let other = aligned(part, of: b, best.order)
+      else { continue }
+      parameters[a][part.name] = Parameter(Self.mean(own, other, share))
     }
     let width = router.shape[1]
     var rows = router.elements(of: Float.self)
@@ -105,7 +108,7 @@ struct MergedExperts {
     groups[a] = (groups[a] + groups[b]).sorted()
     shares[a] = total
     groups.remove(at: b)
-    tensors.remove(at: b)
+    parameters.remove(at: b)
     shares.remove(at: b)
   }
 
@@ -114,8 +117,8 @@ struct MergedExperts {
     var scores: [Double] = []
     var count = 0
     for part in parts {
-      guard let axis = part.neuronAxis, let left = tensors[a][part.name],
-        let right = tensors[b][part.name]
+      guard let axis = part.neuronAxis, let left = parameters[a][part.name]?.tensor,
+        let right = parameters[b][part.name]?.tensor
       else { continue }
       count = left.shape[axis]
       if scores.isEmpty { scores = [Double](repeating: 0, count: count * count) }
@@ -128,15 +131,14 @@ struct MergedExperts {
   }
 
   private func aligned(_ part: Part, of expert: Int, _ order: [Int]) -> Tensor? {
-    guard let tensor = tensors[expert][part.name] else { return nil }
+    guard let tensor = parameters[expert][part.name]?.tensor else { return nil }
     return part.neuronAxis.map { tensor.selecting(order, onAxis: $0) } ?? tensor
   }
 
   private func squaredDistance(_ a: Int, _ b: Int, _ order: [Int]) -> Double {
     parts.reduce(0) { sum, part in
-      guard let own = tensors[a][part.name], let other = aligned(part, of: b, order) else {
-        return sum
-      }
+      guard let own = parameters[a][part.name]?.tensor, let other = aligned(part, of: b, order)
+      else { return sum }
       return sum
         + zip(own.elements(of: Float.self), other.elements(of: Float.self)).reduce(0.0) {
           $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1)
