@@ -32,9 +32,22 @@ static bool clip_cpu_has_neon_dot(void) {
   const unsigned long dot_product = 1ul << 20;
   return (getauxval(AT_HWCAP) & dot_product) != 0;
 }
+
+static bool clip_cpu_has_neon_i8mm(void) {
+  const unsigned long matrix_product = 1ul << 13;
+  return (getauxval(AT_HWCAP2) & matrix_product) != 0;
+}
 #else
 static bool clip_cpu_has_neon_dot(void) {
 #ifdef __ARM_FEATURE_DOTPROD
+  return true;
+#else
+  return false;
+#endif
+}
+
+static bool clip_cpu_has_neon_i8mm(void) {
+#ifdef __ARM_FEATURE_MATMUL_INT8
   return true;
 #else
   return false;

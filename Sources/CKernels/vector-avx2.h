@@ -57,6 +57,9 @@ V_INLINE vf v_fused(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 V_INLINE vf v_maximum(vf a, vf b) { return _mm256_max_ps(a, b); }
 V_INLINE vf v_minimum(vf a, vf b) { return _mm256_min_ps(a, b); }
 V_INLINE vf v_absolute(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+V_INLINE vf v_flip(vf a) {
+  return _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi8((char)128)));
+}
 V_INLINE float v_sum(vf a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -124,6 +127,22 @@ V_INLINE vb b_join(vb low, vb high, int shift) {
 V_INLINE vb b_signed(vb x, vb sign) { return _mm256_sub_epi8(_mm256_xor_si256(x, sign), sign); }
 V_INLINE void b_store(int8_t *p, int index, vb x) {
   _mm256_storeu_si256((__m256i *)(p + 32 * index), x);
+}
+V_INLINE void b_interleave(const uint8_t *const rows[4], size_t column, int8_t *to) {
+  __m128i bytes[4], pairs[4];
+  for (int r = 0; r < 4; r += 1) {
+    const __m128i row = _mm_loadu_si128((const __m128i *)(rows[r] + column));
+    bytes[r] = _mm_xor_si128(row, _mm_set1_epi8((char)128));
+  }
+  for (int r = 0; r < 2; r += 1) {
+    pairs[r] = _mm_unpacklo_epi8(bytes[2 * r], bytes[2 * r + 1]);
+    pairs[2 + r] = _mm_unpackhi_epi8(bytes[2 * r], bytes[2 * r + 1]);
+  }
+  for (int half = 0; half < 2; half += 1) {
+    __m128i *out = (__m128i *)(to + 32 * half);
+    _mm_storeu_si128(out, _mm_unpacklo_epi16(pairs[2 * half], pairs[2 * half + 1]));
+    _mm_storeu_si128(out + 1, _mm_unpackhi_epi16(pairs[2 * half], pairs[2 * half + 1]));
+  }
 }
 
 typedef __m256i vq;

@@ -3,6 +3,7 @@
 //
 // The dot product takes two operands of the same sign. Flipping the top bit of an int8 weight adds
 // 128 to it, as uint8; 128 times the sum of the row of activations is taken off again at the end.
+// With `V_HAS_I8MM` uint8 is multiplied by int8, even in whole matrices, and needs none of this.
 
 #ifndef CLIP_VECTOR_NEON_H
 #define CLIP_VECTOR_NEON_H
@@ -12,7 +13,12 @@
 #include "vector.h"
 
 #define V_COUNT 4
+#ifdef V_HAS_I8MM
+// For other processors, compilers load weights so far ahead that they run out of registers.
+#define V_TARGET __attribute__((target("arch=armv8.2-a+dotprod+i8mm,tune=neoverse-v1")))
+#else
 #define V_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
 #define V_INLINE static inline __attribute__((always_inline, unused)) V_TARGET
 
 typedef float32x4_t vf;
@@ -63,6 +69,9 @@ V_INLINE vf v_fused(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 V_INLINE vf v_maximum(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 V_INLINE vf v_minimum(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 V_INLINE vf v_absolute(vf a) { return vabsq_f32(a); }
+V_INLINE vf v_flip(vf a) {
+  return vreinterpretq_f32_u8(veorq_u8(vreinterpretq_u8_f32(a), vdupq_n_u8(128)));
+}
 V_INLINE float v_sum(vf a) { return vaddvq_f32(a); }
 V_INLINE float v_largest(vf a) { return vmaxvq_f32(a); }
 
@@ -122,6 +131,13 @@ V_INLINE vb b_signed(vb x, vb sign) { return vsubq_u8(veorq_u8(x, sign), sign); 
 V_INLINE void b_store(int8_t *p, int index, vb x) {
   vst1q_s8(p + 16 * index, vreinterpretq_s8_u8(x));
 }
+V_INLINE void b_interleave(const uint8_t *const rows[4], size_t column, int8_t *to) {
+  uint8x16x4_t bytes;
+  for (int r = 0; r < 4; r += 1) {
+    bytes.val[r] = veorq_u8(vld1q_u8(rows[r] + column), vdupq_n_u8(128));
+  }
+  vst4q_u8((uint8_t *)to, bytes);
+}
 
 typedef int32x4_t vq;
 V_INLINE vq v_load_quads(const int8_t *p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
@@ -139,14 +155,108 @@ V_INLINE void v_transpose(vf rows[V_COUNT]) {
 V_INLINE void v_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 #define D_COUNT 4
-typedef uint32x4_t vd;
 typedef uint8x16_t va;
-V_INLINE vd d_zero(void) { return vdupq_n_u32(0); }
 V_INLINE va d_activations(const uint8_t *p) {
   uint32_t four;
   __builtin_memcpy(&four, p, 4);
   return vreinterpretq_u8_u32(vdupq_n_u32(four));
 }
+
+#ifdef V_HAS_I8MM
+typedef int32x4_t vd;
+V_INLINE vd d_zero(void) { return vdupq_n_s32(0); }
+V_INLINE vq d_weights(const int8_t *panel, int index) { return v_load_quads(panel + 16 * index); }
+V_INLINE vd d_dot(vd sum, va a, vq w) { return vusdotq_s32(sum, a, vreinterpretq_s8_s32(w)); }
+V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t *output) {
+  (void)row, (void)depth;
+  for (int d = 0; d < 4; d += 1) vst1q_s32(output + 4 * d, sums[d]);
+}
+
+// Two groups of four of two rows meet those of two channels at a time, which makes a square of
+// sums: those of the first row, then of the second. Interleaving two groups of a panel pairs
+// channels; a row without another is paired with itself, a last group without another with zeros.
+#define V_HAS_QU8_SUMS
+// Of the tiles below, which have one panel.
+#define MATRIX_ROWS_MAX 6
+
+V_INLINE va matrix_rows(const uint8_t *first, const uint8_t *second, const bool is_whole) {
+  uint64_t halves[2] = {0, 0};
+  __builtin_memcpy(&halves[0], first, is_whole ? 8 : 4);
+  __builtin_memcpy(&halves[1], second, is_whole ? 8 : 4);
+  return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(halves[0]), vcreate_u64(halves[1])));
+}
+
+// One group, or both of two, of a whole tile.
+V_INLINE void matrix_step(
+    const uint8_t *a, const int8_t *w, size_t stride, size_t panel_stride, vd *squares,
+    const int rows, const int panels, const bool is_whole) {
+  const int pairs = (rows + 1) / 2, vectors = panels * D_COUNT;
+  va x[MATRIX_ROWS_MAX / 2];
+  V_UNROLL for (int r = 0; r < pairs; r += 1) {
+    const uint8_t *row = a + (size_t)(2 * r) * stride;
+    x[r] = matrix_rows(row, 2 * r + 1 < rows ? row + stride : row, is_whole);
+  }
+  V_UNROLL for (int v = 0; v < vectors; v += 1) {
+    const int8_t *panel = w + (size_t)(v / D_COUNT) * panel_stride;
+    const vq one = d_weights(panel, v % D_COUNT);
+    const vq two = is_whole ? d_weights(panel + 64, v % D_COUNT) : vdupq_n_s32(0);
+    const int8x16_t low = vreinterpretq_s8_s32(vzip1q_s32(one, two));
+    const int8x16_t high = vreinterpretq_s8_s32(vzip2q_s32(one, two));
+    V_UNROLL for (int r = 0; r < pairs; r += 1) {
+      vd *square = &squares[2 * (r * vectors + v)];
+      square[0] = vusmmlaq_s32(square[0], x[r], low);
+      square[1] = vusmmlaq_s32(square[1], x[r], high);
+    }
+  }
+}
+
+V_INLINE vd matrix_first(vd a, vd b) {
+  return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
+}
+V_INLINE vd matrix_second(vd a, vd b) {
+  return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
+}
+
+// See gemm.inc.
+V_INLINE void qu8_sums(
+    const uint8_t **activations, const int8_t **weights, size_t stride, size_t panel_stride,
+    size_t depth, vd *sums, const int rows, const int panels, const char **fetched) {
+  const uint8_t *a = *activations;
+  const int8_t *w = *weights;
+  const int pairs = (rows + 1) / 2, vectors = panels * D_COUNT;
+  vd squares[MATRIX_ROWS_MAX * D_COUNT];
+  V_UNROLL for (int i = 0; i < 2 * pairs * vectors; i += 1) squares[i] = d_zero();
+  for (size_t k = 0, fetch = 0; k + 2 <= depth; k += 2) {
+    matrix_step(a, w, stride, panel_stride, squares, rows, panels, true);
+    if (fetched) {
+      V_UNROLL for (int p = 0; p < panels; p += 1) {
+        v_prefetch(fetched[p] + fetch);
+        v_prefetch(fetched[p] + fetch + 64);
+      }
+      fetch += 128;
+    }
+    a += 8;
+    w += 128;
+  }
+  if (depth % 2 != 0) {
+    matrix_step(a, w, stride, panel_stride, squares, rows, panels, false);
+    a += 4;
+    w += 64;
+  }
+  V_UNROLL for (int r = 0; r < rows; r += 1) {
+    V_UNROLL for (int v = 0; v < vectors; v += 1) {
+      const vd *square = &squares[2 * (r / 2 * vectors + v)];
+      const vd row = r % 2 == 0 ? matrix_first(square[0], square[1])
+                                : matrix_second(square[0], square[1]);
+      sums[r * vectors + v] = vaddq_s32(sums[r * vectors + v], row);
+    }
+  }
+  *activations = a;
+  *weights = w;
+}
+#else
+typedef uint32x4_t vd;
+V_INLINE vd d_zero(void) { return vdupq_n_u32(0); }
 V_INLINE vq d_weights(const int8_t *panel, int index) {
   uint8x16_t x = veorq_u8(vreinterpretq_u8_s8(vld1q_s8(panel + 16 * index)), vdupq_n_u8(128));
   return vreinterpretq_s32_u8(x);
@@ -163,13 +273,20 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
     vst1q_s32(output + 4 * d, vreinterpretq_s32_u32(vsubq_u32(sums[d], offset)));
   }
 }
+#endif
 
 #define QU8_QS8W_ROWS 6
 #define QU8_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)
+#ifdef V_HAS_I8MM
+#define QU8_GROUPS_ROWS 4
+#define QU8_GROUPS_TILES(T) \
+  T(1, 1) T(2, 1) T(3, 1) T(4, 1)
+#else
 #define QU8_GROUPS_ROWS 3
 #define QU8_GROUPS_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1)
+#endif
 #define F32_F32W_ROWS 6
 #define F32_F32W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)

@@ -39,6 +39,8 @@ V_INLINE vf v_fused(vf a, vf b, vf c) { return a * b + c; }
 V_INLINE vf v_maximum(vf a, vf b) { return a > b ? a : b; }
 V_INLINE vf v_minimum(vf a, vf b) { return a < b ? a : b; }
 V_INLINE vf v_absolute(vf a) { return clip_float_from_bits(clip_bits_of_float(a) & 0x7fffffffu); }
+// The top bit of every byte flipped.
+V_INLINE vf v_flip(vf a) { return clip_float_from_bits(clip_bits_of_float(a) ^ 0x80808080u); }
 V_INLINE float v_sum(vf a) { return a; }
 V_INLINE float v_largest(vf a) { return a; }
 
@@ -82,6 +84,10 @@ V_INLINE vb b_join(vb low, vb high, int shift) { return (uint8_t)(low | high << 
 // Two's complement whose sign is the one bit of `sign`.
 V_INLINE vb b_signed(vb x, vb sign) { return (uint8_t)((x ^ sign) - sign); }
 V_INLINE void b_store(int8_t *p, int index, vb x) { p[index] = (int8_t)x; }
+// 16 columns from `column` on of four rows of codes, 128 less each: byte 4 i + r is of row r.
+V_INLINE void b_interleave(const uint8_t *const rows[4], size_t column, int8_t *to) {
+  for (size_t i = 0; i < 64; i += 1) to[i] = (int8_t)(rows[i % 4][column + i / 4] - 128);
+}
 
 // Four neighbouring weights of each of V_COUNT channels of an int8 panel; the first of them, and
 // the others moved up by one.

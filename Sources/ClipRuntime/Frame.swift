@@ -33,8 +33,10 @@ struct Frame {
   let slots: [Int]
   /// Images or texts of this run.
   let items: Int
-  /// Where each item's tokens start in buffers with a row for each token, and their end.
+  /// Where each item's own tokens start in buffers with a row for each token, and their end.
   let firstRows: UnsafePointer<Int>
+  /// Tokens that all texts of the run begin with; their rows come first, once for all.
+  let prefixCount: Int
   /// Each item's pooled position, counted from its first token.
   let pooledPositions: UnsafePointer<Int>
   /// The first item's plan of which tokens stay.

@@ -195,21 +195,26 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
       throw .tokenOutOfRange(
         text: index / tokenCount, position: index % tokenCount, found: ids[index])
     }
-    let isCausal = program.isCausal
+    let (isCausal, sharesPrefix) = (program.isCausal, program.sharesPrefix)
+    let (firstRows, pooledPositions) = (firstRows, pooledPositions)
     var done = 0
     while done < count {
       let items = min(count - done, limits.textCount)
-      let (firstRows, pooledPositions) = (firstRows, pooledPositions)
-      firstRows[0] = 0
+      let texts = done..<(done + items)
       for item in 0..<items {
         let start = (done + item) * tokenCount
-        let pooled = Interpreter.pooledPosition(program, ids, start..<(start + tokenCount))
-        pooledPositions[item] = pooled
-        firstRows[item + 1] = firstRows[item] + (isCausal ? pooled + 1 : tokenCount)
+        pooledPositions[item] = Interpreter.pooledPosition(
+          program, ids, start..<(start + tokenCount))
+      }
+      let prefix = sharesPrefix ? sharedPrefix(ids, texts, tokenCount) : 0
+      firstRows[0] = prefix
+      for item in 0..<items {
+        let count = (isCausal ? pooledPositions[item] + 1 : tokenCount) - prefix
+        firstRows[item + 1] = firstRows[item] + count
       }
       ids.withUnsafeBufferPointer { ids in
         guard let ids = ids.baseAddress else { return }
-        var frame = frame(.text, program, items: items)
+        var frame = frame(.text, program, items: items, prefixCount: prefix)
         frame.ids = ids + done * tokenCount
         frame.idStride = tokenCount
         run(program, frame, .text)
@@ -244,6 +249,20 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     return best - range.lowerBound
   }
 
+  /// How many tokens all of several texts begin with, each text's pooled one left out.
+  private func sharedPrefix(_ ids: Span<Int32>, _ texts: Range<Int>, _ tokenCount: Int) -> Int {
+    guard texts.count > 1 else { return 0 }
+    let first = texts.lowerBound * tokenCount
+    var count = tokenCount
+    for (item, text) in texts.enumerated() {
+      count = min(count, pooledPositions[item])
+      var common = 0
+      while common < count, ids[text * tokenCount + common] == ids[first + common] { common += 1 }
+      count = common
+    }
+    return count
+  }
+
   private var firstRows: UnsafeMutablePointer<Int> {
     (arena + plan.firstRows).assumingMemoryBound(to: Int.self)
   }
@@ -252,7 +271,9 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     (arena + plan.pooledPositions).assumingMemoryBound(to: Int.self)
   }
 
-  private func frame(_ tower: Tower, _ program: Program, items: Int) -> Frame {
+  private func frame(
+    _ tower: Tower, _ program: Program, items: Int, prefixCount: Int = 0
+  ) -> Frame {
     Frame(
       tower: tower, kernels: clip_kernel_sets_at(kernelSet), pool: pool,
       threadCount: Int(clip_pool_thread_count(pool)), info: model.info, buffers: program.buffers,
@@ -260,7 +281,8 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
       transposed: (arena + plan.transposed).assumingMemoryBound(to: Float.self),
       gathered: arena + plan.gathered, arena: arena,
       slots: tower == .image ? plan.imageSlots : plan.textSlots, items: items,
-      firstRows: UnsafePointer(firstRows), pooledPositions: UnsafePointer(pooledPositions),
+      firstRows: UnsafePointer(firstRows), prefixCount: prefixCount,
+      pooledPositions: UnsafePointer(pooledPositions),
       tokenPlans: arena + plan.tokenPlans, tokenPlanByteCount: plan.tokenPlanByteCount,
       scratch: arena + plan.scratch, scratchByteCount: plan.scratchByteCount)
   }

@@ -379,4 +379,13 @@ public struct Program: Equatable, Sendable {
     }
     return true
   }
+
+  /// Whether the tokens that several texts begin with can be computed once for all of them: then no
+  /// token depends on later ones, nor on which others are of its text.
+  public var sharesPrefix: Bool {
+    for instruction in instructions {
+      if case .routeTokens = instruction { return false }
+    }
+    return isCausal
+  }
 }

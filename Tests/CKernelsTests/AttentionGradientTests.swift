@@ -95,7 +95,8 @@ private struct HeadGradient {
       let scratch = Memory<Float>(repeating: 0, count: count)
       var arguments = clip_f32_attention_arguments(
         query: head.query.pointer, query_stride: 23, key: head.key.pointer, key_stride: 23,
-        value: head.value.pointer, value_stride: 23, query_count: 19, key_count: 19,
+        value: head.value.pointer, value_stride: 23, prefix_key: nil, prefix_value: nil,
+        prefix_count: 0, query_count: 19, key_count: 19,
         head_width: 20, scale: head.scale, causal: isCausal, first_query: 0, output: clip_output(),
         key_sizes: nil, quantizes_probabilities: false)
       arguments.output.f32 = output.pointer

@@ -32,7 +32,8 @@ private struct Head {
     scratch[count] = -777
     var arguments = clip_f32_attention_arguments(
       query: query.pointer, query_stride: stride, key: key.pointer, key_stride: stride,
-      value: value.pointer, value_stride: stride, query_count: queries, key_count: keys,
+      value: value.pointer, value_stride: stride, prefix_key: nil, prefix_value: nil,
+      prefix_count: 0, query_count: queries, key_count: keys,
       head_width: width, scale: 1 / Float(width).squareRoot(), causal: isCausal,
       first_query: firstQuery,
       output: clip_output(
@@ -113,7 +114,8 @@ private struct Head {
       var arguments = clip_f32_attention_arguments(
         query: whole.query.pointer + row * whole.stride, query_stride: whole.stride,
         key: whole.key.pointer, key_stride: whole.stride, value: whole.value.pointer,
-        value_stride: whole.stride, query_count: 1, key_count: 33, head_width: 24,
+        value_stride: whole.stride, prefix_key: nil, prefix_value: nil, prefix_count: 0,
+        query_count: 1, key_count: 33, head_width: 24,
         scale: 1 / Float(24).squareRoot(), causal: true, first_query: row, output: clip_output(),
         key_sizes: nil, quantizes_probabilities: false)
       arguments.output.f32 = alone.pointer

@@ -203,6 +203,31 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
     }
   }
 
+  /// What texts begin with alike is computed once, and gives each of them the bits that it has alone.
+  @Test(arguments: variants)
+  func sharedBeginningsChangeNothing(_ tiny: TinyModel) throws {
+    let file = try TinyFile(tiny)
+    let end = Int32(tiny.endToken)
+    let batches: [[[Int32]]] = [
+      [[0, 3, 4, 5, end, 0], [0, 3, 4, 6, 7, end], [0, 3, 4, 5, 5, end]],
+      // One ends where the others go on, and all are the same.
+      [[0, 3, end, 4, 4, 4], [0, 3, end, 5, 5, 5], [0, 3, 4, 5, 6, end]],
+      [[0, 9, 2, end, 1, 1], [0, 9, 2, end, 1, 1], [0, 9, 2, end, 1, 1]],
+    ]
+    for texts in batches {
+      var together = try file.interpreter(batch: 3)
+      var alone = try file.interpreter(batch: 1)
+      var results = [[Float]](
+        repeating: [Float](repeating: 0, count: 3 * tiny.embeddingWidth), count: 2)
+      let ids = texts.flatMap { $0 }
+      var span = results[0].mutableSpan
+      try together.encodeTexts(ids.span, count: 3, tokenCount: 6, into: &span)
+      span = results[1].mutableSpan
+      try alone.encodeTexts(ids.span, count: 3, tokenCount: 6, into: &span)
+      #expect(results[0] == results[1])
+    }
+  }
+
   @Test(
     .enabled(if: allocation_counter_is_available(), "a sanitizer has the allocator"),
     arguments: TinyPrecision.allCases, [true, false])

@@ -243,8 +243,8 @@ struct ReferenceInterpreter {
         var weights = scores.map { exp($0 - (scores.max() ?? 0)) }
         var sum = weights.reduce(0, +)
         if op.isInteger {
-          weights = weights.map { ($0 / sum * 255).rounded(.toNearestOrEven) }
-          sum = 255
+          weights = weights.map { ($0 * 255).rounded(.toNearestOrEven) }
+          sum = weights.reduce(0, +)
         }
         return columns.map { column in
           (0..<visible).reduce(0) { $0 + weights[$1] * values[$1][op.value.column + column] } / sum

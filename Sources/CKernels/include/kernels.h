@@ -11,7 +11,7 @@
 //              activations come before weights; an output type is named only where nothing else
 //              tells it (outputs are float32, uint8 or both, see `clip_output`)
 //   kernel     `gemm`, `layer_norm`, `attention`, …
-//   isa        `portable`, `avx2`, `avx2vnni`, `avx512vnni`, `neondot`: the kernel set
+//   isa        `portable`, `avx2`, `avx2vnni`, `avx512vnni`, `neondot`, `neoni8mm`: the kernel set
 // Only this grammar's part before `__` is visible: kernels are reached through the one table of
 // kernel sets, `clip_kernel_sets_*`.
 //
@@ -37,9 +37,9 @@
 // allows it. An extent of zero is valid and does nothing.
 //
 // Bits. All sets give the same bits for: everything computed from int8 or uint8 weights and
-// activations (`qu8_qs8w_gemm` and `qu8_pw_gemm` with their whole epilogue), quantization, dequantization, sums,
-// unfolding, L2 normalization. Sets differ in the order of float additions in `f32_*_gemm`,
-// `f32_layer_norm`, `f32_attention`, `qu8_attention`, `f32_match_tokens` and `f32_select_tokens` only. The result of one row or column never depends on the
+// activations (`qu8_qs8w_gemm` and `qu8_pw_gemm` with their whole epilogue, `qu8_attention`), quantization,
+// dequantization, sums, unfolding, L2 normalization. Sets differ in the order of float additions in
+// `f32_*_gemm`, `f32_layer_norm`, `f32_attention`, `f32_match_tokens` and `f32_select_tokens` only. The result of one row or column never depends on the
 // range it was computed in, hence never on a split between threads.
 
 #ifndef CLIP_KERNELS_H
@@ -384,17 +384,23 @@ typedef struct clip_f32_attention_arguments {
   const float *CLIP_NONNULL query;
   /// In floats.
   size_t query_stride;
-  /// `[key_count, head_width]`.
+  /// `[key_count - prefix_count, head_width]`.
   const float *CLIP_NONNULL key;
   /// In floats.
   size_t key_stride;
-  /// `[key_count, head_width]`.
+  /// `[key_count - prefix_count, head_width]`.
   const float *CLIP_NONNULL value;
   /// In floats.
   size_t value_stride;
+  /// `[prefix_count, head_width]`: the keys and values in front of `key` and `value`, with their
+  /// strides; null where there are none.
+  const float *CLIP_NULLABLE prefix_key;
+  const float *CLIP_NULLABLE prefix_value;
+  /// At most `key_count`.
+  size_t prefix_count;
   /// Rows of `query` and of the output.
   size_t query_count;
-  /// Rows of `key` and `value`, at least 1 when there is a query.
+  /// Keys and values, at least 1 when there is a query.
   size_t key_count;
   size_t head_width;
   /// Multiplies the products of queries and keys; usually `1 / sqrt(head_width)`.
@@ -408,7 +414,8 @@ typedef struct clip_f32_attention_arguments {
   /// `[key_count]`: how many tokens a key stands for, which multiplies its share as that many equal
   /// keys would have it; null for one each.
   const float *CLIP_NULLABLE key_sizes;
-  /// Whether probabilities are rounded to codes of 8 bits and scale 1 / 255 before they meet values.
+  /// Whether exponentials of scores less the greatest become codes `rint(255 e)` before they meet
+  /// values, and are divided by the sum of the codes.
   bool quantizes_probabilities;
 } clip_f32_attention_arguments;
 
@@ -423,17 +430,22 @@ typedef void clip_f32_attention_function(
     const clip_f32_attention_arguments *CLIP_NONNULL arguments, float *CLIP_NONNULL scratch);
 
 /// Softmax attention of one head of one item over codes, `softmax(scale * Q K^T) V`, with both
-/// products in int32: probabilities become codes `rint(255 p)`, of scale 1 / 255.
+/// products in int32: exponentials of scores less the greatest become codes `rint(255 e)`, and what they
+/// mix is divided by the sum of the codes.
 typedef struct clip_qu8_attention_arguments {
   /// `[query_count, head_width]`.
   const uint8_t *CLIP_NONNULL query;
   size_t query_stride;
-  /// `[key_count, head_width]`.
+  /// `[key_count - prefix_count, head_width]`.
   const uint8_t *CLIP_NONNULL key;
   size_t key_stride;
-  /// `[key_count, head_width]`.
+  /// `[key_count - prefix_count, head_width]`.
   const uint8_t *CLIP_NONNULL value;
   size_t value_stride;
+  /// See `clip_f32_attention_arguments`.
+  const uint8_t *CLIP_NULLABLE prefix_key;
+  const uint8_t *CLIP_NULLABLE prefix_value;
+  size_t prefix_count;
   size_t query_count;
   /// At least 1 when there is a query, at most 65536.
   size_t key_count;

@@ -60,17 +60,21 @@ extension Frame {
     let columns = buffers[op.output].columns
     let table = tensors[op.table]
     let position = tensor(op.position, as: Float.self)
+    func embed(_ id: Int32, place: Int, row: Int) {
+      let target = floatRow(op.output, row)
+      var source = UnsafePointer(target)
+      if table.storedType == .float32 {
+        source = tensor(op.table, as: Float.self) + Int(id) * columns
+      } else {
+        decode(op, row: Int(id), to: target)
+      }
+      kernels.pointee.f32_add(source, position + place * columns, columns, target)
+    }
+    for place in 0..<prefixCount { embed(ids[place], place: place, row: place) }
     for item in 0..<items {
-      for place in 0..<(firstRows[item + 1] - firstRows[item]) {
-        let id = Int(ids[item * idStride + place])
-        let target = floatRow(op.output, firstRows[item] + place)
-        var source = UnsafePointer(target)
-        if table.storedType == .float32 {
-          source = tensor(op.table, as: Float.self) + id * columns
-        } else {
-          decode(op, row: id, to: target)
-        }
-        kernels.pointee.f32_add(source, position + place * columns, columns, target)
+      for row in firstRows[item]..<firstRows[item + 1] {
+        let place = prefixCount + row - firstRows[item]
+        embed(ids[item * idStride + place], place: place, row: row)
       }
     }
   }
@@ -96,7 +100,7 @@ extension Frame {
     let size = buffers[input].quantization == nil ? 4 : 1
     for item in 0..<items {
       row(output, item).copyMemory(
-        from: row(input, firstRow(input, item: item) + pooledPositions[item]),
+        from: row(input, firstRow(input, item: item) + pooledPositions[item] - prefixCount),
         byteCount: buffers[input].columns * size)
     }
   }

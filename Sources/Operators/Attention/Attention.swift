@@ -18,8 +18,8 @@ package struct Attention: Op {
   package let scale: Float
   /// Whether a token sees only itself and what stands before it.
   package let isCausal: Bool
-  /// Whether probabilities are rounded to codes of 8 bits, `rint(255 p) / 255`, as where both
-  /// products are computed in integers.
+  /// Whether probabilities are rounded to codes of 8 bits, as where both products are of codes:
+  /// `c / Σ c` for `c = rint(255 e)`, e the exponential of a score less the row's greatest.
   package let quantizesProbabilities: Bool
 
   /// Makes the operation.
@@ -87,10 +87,11 @@ package struct Attention: Op {
             sum += weights[column]
           }
           if quantizesProbabilities {
+            sum = 0
             for column in 0..<seen {
-              weights[column] = (weights[column] / sum * 255).rounded(.toNearestOrEven)
+              weights[column] = (weights[column] * 255).rounded(.toNearestOrEven)
+              sum += weights[column]
             }
-            sum = 255
           }
           for d in 0..<headWidth {
             var mixed: Element = 0
@@ -137,7 +138,8 @@ extension Attention: AcceleratedOp {
           let base = index / heads * tokens * width + index % heads * headWidth
           var head = clip_f32_attention_arguments(
             query: q + base, query_stride: width, key: k + base, key_stride: width,
-            value: v + base, value_stride: width, query_count: tokens, key_count: tokens,
+            value: v + base, value_stride: width, prefix_key: nil, prefix_value: nil,
+            prefix_count: 0, query_count: tokens, key_count: tokens,
             head_width: headWidth, scale: scale, causal: isCausal, first_query: 0,
             output: Kernels.floats(y + base, stride: width),
             key_sizes: keySizes?.baseAddress.map { $0 + index / heads * tokens },

@@ -30,8 +30,12 @@ struct QuantizationChoice: ParsableArguments {
   @Option(
     help: "tensor, or token: a scale for each token, found as the model runs, which needs no data.")
   var activationScales = ActivationScales.tensor
-  @Option(help: "float32, or int8: what the products of attention are of.")
-  var attention = AttentionFormat.float32
+  @Option(
+    help: """
+      float32, or int8: what the products of attention are of; int8 with --activations int8 and a \
+      scale a tensor, by default.
+      """)
+  var attention: AttentionFormat?
   @Option(help: "How ranges are chosen: octav, max or percentile.")
   var clipping: ClippingRule = .octav
   @Option(help: "The share of magnitudes that --clipping percentile keeps, in percent.")
@@ -116,7 +120,7 @@ struct QuantizationChoice: ParsableArguments {
     guard activationScales == .tensor || areCodes else {
       throw ValidationError("--activation-scales token needs --activations of integers")
     }
-    guard attention == .float32 || (areCodes && activationScales == .tensor) else {
+    guard attention != .int8 || (areCodes && activationScales == .tensor) else {
       throw ValidationError("--attention int8 needs --activations of integers, a scale a tensor")
     }
   }
@@ -154,7 +158,8 @@ struct QuantizationChoice: ParsableArguments {
     options.grid = grid
     options.activations = activations
     options.isPerToken = activationScales == .token
-    options.quantizesAttention = attention == .int8
+    let isFit = activations == .int8 && activationScales == .tensor
+    options.quantizesAttention = (attention ?? (isFit ? .int8 : .float32)) == .int8
     options.clipping = clipping
     options.percentile = percentile
     switch smooth {
