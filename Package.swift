@@ -24,7 +24,7 @@ let package = Package(
   name: "clipc",
   products: [
     .executable(name: "clipc", targets: ["clipc"]),
-    .library(name: "ClipRuntime", type: .static, targets: ["ClipRuntime"]),
+    .library(name: "ClipRuntime", type: .static, targets: ["ClipRuntime", "ModelFormat"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -81,6 +81,11 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Yams", package: "Yams"),
       ], swiftSettings: swift),
+
+    // What users of the runtime begin with; its sister in C is `Sources/clipc-c-example`.
+    .executableTarget(
+      name: "clipc-swift-example", dependencies: ["ClipRuntime", "ModelFormat"],
+      swiftSettings: swift),
 
     // Tests.
     library("TestSupport", ["Operators", "GraphIR", "TensorCore"], in: "Tests/TestSupport"),

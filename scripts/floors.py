@@ -15,7 +15,7 @@ FLOORS = [
     {"Execution", "Checkpoints", "Evaluation"},
     {"Training"},
     {"Passes", "Export"},
-    {"clipc", "clipc-bench"},
+    {"clipc", "clipc-bench", "clipc-swift-example"},
 ]
 # The interpreter must be able to leave for a device with nothing but itself.
 RUNTIME = {"ModelFormat", "ClipRuntime"}

@@ -1,5 +1,7 @@
 // The kernel set `portable`: plain C, which defines the bits of all others.
 
+// Where nothing is a vector register, unrolled loops are only larger.
+#define V_IS_COMPACT
 #include "vector-portable.h"
 
 #define V_SET portable

@@ -231,6 +231,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 
 #endif
 
+#define D_PEAK_DEPTH 4
+#define d_peak d_dot
+
 #define F32_F32W_ROWS 6
 #define F32_F32W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)

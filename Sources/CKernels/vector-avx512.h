@@ -172,6 +172,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
   _mm512_storeu_si512(output, sums[0]);
 }
 
+#define D_PEAK_DEPTH 4
+#define d_peak d_dot
+
 #define QU8_QS8W_ROWS 6
 #define QU8_QS8W_TILES(T) \
   T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4) T(7, 3) T(8, 3) T(9, 2) T(10, 2) T(11, 2) \

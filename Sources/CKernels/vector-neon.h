@@ -167,6 +167,8 @@ typedef int32x4_t vd;
 V_INLINE vd d_zero(void) { return vdupq_n_s32(0); }
 V_INLINE vq d_weights(const int8_t *panel, int index) { return v_load_quads(panel + 16 * index); }
 V_INLINE vd d_dot(vd sum, va a, vq w) { return vusdotq_s32(sum, a, vreinterpretq_s8_s32(w)); }
+#define D_PEAK_DEPTH 8
+V_INLINE vd d_peak(vd sum, va a, vq w) { return vusmmlaq_s32(sum, a, vreinterpretq_s8_s32(w)); }
 V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t *output) {
   (void)row, (void)depth;
   for (int d = 0; d < 4; d += 1) vst1q_s32(output + 4 * d, sums[d]);
@@ -262,6 +264,8 @@ V_INLINE vq d_weights(const int8_t *panel, int index) {
   return vreinterpretq_s32_u8(x);
 }
 V_INLINE vd d_dot(vd sum, va a, vq w) { return vdotq_u32(sum, a, vreinterpretq_u8_s32(w)); }
+#define D_PEAK_DEPTH 4
+#define d_peak d_dot
 V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t *output) {
   uint32_t total = 0;
   size_t i = 0;

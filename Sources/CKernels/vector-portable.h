@@ -111,6 +111,9 @@ V_INLINE vq d_weights(const int8_t *panel, int index) { return panel + 4 * index
 V_INLINE vd d_dot(vd sum, va a, vq w) {
   return sum + (a[0] * w[0] + a[1] * w[1]) + (a[2] * w[2] + a[3] * w[3]);
 }
+// The densest product that the set has, of so many pairs a lane, where it is not the one above.
+#define D_PEAK_DEPTH 4
+#define d_peak d_dot
 // Writes 16 sums. `row` is the row of activations, `depth` the number of groups of four.
 V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t *output) {
   (void)row, (void)depth;

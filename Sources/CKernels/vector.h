@@ -9,12 +9,19 @@
 // differ wherever one has a fused instruction and another has not.
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
-#define V_UNROLL _Pragma("clang loop unroll(full)")
 #define V_NO_UNROLL _Pragma("clang loop unroll(disable)")
+#define V_UNROLL_FULLY _Pragma("clang loop unroll(full)")
 #else
 #pragma GCC optimize("fp-contract=off")
-#define V_UNROLL _Pragma("GCC unroll 16")
 #define V_NO_UNROLL _Pragma("GCC unroll 1")
+#define V_UNROLL_FULLY _Pragma("GCC unroll 16")
+#endif
+
+// Loops whose arrays are to be registers.
+#ifdef V_IS_COMPACT
+#define V_UNROLL V_NO_UNROLL
+#else
+#define V_UNROLL V_UNROLL_FULLY
 #endif
 
 #define V_PASTE_(a, b) a##b

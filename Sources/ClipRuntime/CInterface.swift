@@ -1,12 +1,26 @@
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
 
 import CClip
+import CKernels
 import ModelFormat
 
 // `clipc.h` has the contract of these functions; the compiler holds them against it.
 
+/// What a `clip_model` points to.
+struct ModelBox {
+  /// The model.
+  let model: Model
+  /// What ends its bytes behind it.
+  var release: (@convention(c) (UnsafeRawPointer?, Int) -> Void)?
+
+  /// The box behind a pointer of the interface.
+  static func at(_ model: OpaquePointer) -> UnsafeMutablePointer<ModelBox> {
+    UnsafeMutablePointer<ModelBox>(model)
+  }
+}
+
 extension clip_status {
-  fileprivate init(_ error: ModelError) {
+  init(_ error: ModelError) {
     switch error {
     case .unsupportedVersion, .unsupportedSection, .compressedContainer:
       self = CLIP_STATUS_UNSUPPORTED_MODEL
@@ -15,7 +29,7 @@ extension clip_status {
     }
   }
 
-  fileprivate init(_ error: RuntimeError) {
+  init(_ error: RuntimeError) {
     switch error {
     case .noSuchTower: self = CLIP_STATUS_NO_SUCH_TOWER
     case .outOfMemory: self = CLIP_STATUS_OUT_OF_MEMORY
@@ -34,8 +48,8 @@ public func clip_model_open(
   guard let bytes, byteCount >= 0, let model else { return CLIP_STATUS_INVALID_ARGUMENT }
   do throws(ModelError) {
     let opened = try Model(UnsafeRawBufferPointer(start: bytes, count: byteCount))
-    let box = UnsafeMutablePointer<Model>.allocate(capacity: 1)
-    box.initialize(to: opened)
+    let box = UnsafeMutablePointer<ModelBox>.allocate(capacity: 1)
+    box.initialize(to: ModelBox(model: opened))
     model.pointee = OpaquePointer(box)
     return CLIP_STATUS_OK
   } catch {
@@ -47,9 +61,20 @@ public func clip_model_open(
 @c @implementation
 public func clip_model_close(_ model: OpaquePointer?) {
   guard let model else { return }
-  let box = UnsafeMutablePointer<Model>(model)
+  let box = ModelBox.at(model)
+  let (bytes, release) = (box.pointee.model.reader.bytes, box.pointee.release)
   box.deinitialize(count: 1)
   box.deallocate()
+  release?(bytes.baseAddress, bytes.count)
+}
+
+/// Has the bytes ended with the model, see `clip_file.h`.
+@c @implementation
+public func clip_model_set_release(
+  _ model: OpaquePointer?, _ release: (@convention(c) (UnsafeRawPointer?, Int) -> Void)?
+) {
+  guard let model else { return }
+  ModelBox.at(model).pointee.release = release
 }
 
 /// Tells the facts of a model, see `clipc.h`.
@@ -58,7 +83,7 @@ public func clip_model_query(
   _ model: OpaquePointer?, _ properties: UnsafeMutablePointer<clip_model_properties>?
 ) -> clip_status {
   guard let model, let properties else { return CLIP_STATUS_INVALID_ARGUMENT }
-  let reader = UnsafeMutablePointer<Model>(model).pointee.reader
+  let reader = ModelBox.at(model).pointee.model.reader
   let info = reader.info
   properties.pointee = clip_model_properties(
     embedding_width: info.embeddingWidth, has_image_tower: reader.imageProgram != nil,
@@ -81,7 +106,7 @@ public func clip_interpreter_create(
     imageCount: batchLimit, textCount: tokenLimit == 0 ? 0 : batchLimit, tokenCount: tokenLimit)
   do throws(RuntimeError) {
     let made = try Interpreter(
-      UnsafeMutablePointer<Model>(model).pointee, limits: limits, threadCount: threadCount)
+      ModelBox.at(model).pointee.model, limits: limits, threadCount: threadCount)
     let box = UnsafeMutablePointer<Interpreter>.allocate(capacity: 1)
     box.initialize(to: made)
     interpreter.pointee = OpaquePointer(box)
@@ -98,6 +123,23 @@ public func clip_interpreter_destroy(_ interpreter: OpaquePointer?) {
   let box = UnsafeMutablePointer<Interpreter>(interpreter)
   box.deinitialize(count: 1)
   box.deallocate()
+}
+
+/// Tells what an interpreter is made of, see `clipc.h`.
+@c @implementation
+public func clip_interpreter_query(
+  _ interpreter: OpaquePointer?,
+  _ properties: UnsafeMutablePointer<clip_interpreter_properties>?
+) -> clip_status {
+  guard let interpreter, let properties else { return CLIP_STATUS_INVALID_ARGUMENT }
+  let box = UnsafeMutablePointer<Interpreter>(interpreter)
+  let limits = box.pointee.limits
+  properties.pointee = clip_interpreter_properties(
+    arena_byte_count: box.pointee.arenaByteCount,
+    thread_count: box.pointee.threadCount, batch_limit: max(limits.imageCount, limits.textCount),
+    token_limit: limits.tokenCount,
+    kernel_set: clip_kernel_sets_name(box.pointee.kernelSet))
+  return CLIP_STATUS_OK
 }
 
 /// Embeds preprocessed images, see `clipc.h`.
@@ -162,6 +204,7 @@ public func clip_status_message(_ status: clip_status) -> UnsafePointer<CChar>? 
     case CLIP_STATUS_NO_SUCH_TOWER: "the model or the interpreter has no such tower"
     case CLIP_STATUS_TOKEN_OUT_OF_RANGE: "a token id is not in the vocabulary"
     case CLIP_STATUS_TEXT_TOO_LONG: "a text is longer than the interpreter's limit"
+    case CLIP_STATUS_UNREADABLE_FILE: "the file cannot be opened or mapped"
     default: "unknown status"
     }
   return UnsafeRawPointer(message.utf8Start).assumingMemoryBound(to: CChar.self)

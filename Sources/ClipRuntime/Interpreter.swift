@@ -102,6 +102,9 @@ public struct Interpreter: ~Copyable, @unchecked Sendable {
     if ownsArena { clip_memory_free(arena) }
   }
 
+  /// Threads that share the work, the caller's being one of them.
+  public var threadCount: Int { Int(clip_pool_thread_count(pool)) }
+
   /// Bytes that an arena must have.
   ///
   /// - Throws: ``RuntimeError`` for limits out of range or an uncountable size.

@@ -26,4 +26,6 @@ public enum RuntimeError: Error, Equatable, Sendable {
   case tokenOutOfRange(text: Int, position: Int, found: Int32)
   /// Another number of floats than the embeddings have.
   case embeddingCount(expected: Int, found: Int)
+  /// Another number of floats than there are images times classes.
+  case probabilityCount(expected: Int, found: Int)
 }

@@ -14,9 +14,10 @@ package struct RuntimeFile {
   /// - Parameters:
   ///   - model: a verified graph with its tokenizer and image preprocessing.
   ///   - towers: which towers; both by default.
+  ///   - labels: classes that the file knows by itself.
   /// - Throws: ``ExportError`` when a node has no instruction or the graph lacks something.
   package init(
-    _ model: CLIPModel, towers: Set<Tower> = [.image, .text]
+    _ model: CLIPModel, towers: Set<Tower> = [.image, .text], labels: BakedLabels? = nil
   ) throws(ExportError) {
     let facts = try ModelFacts(model, towers: towers)
     var writer = ModelWriter(info: facts.info)
@@ -35,10 +36,18 @@ package struct RuntimeFile {
       writer.set(tokenizer, for: .tokenizer)
     }
     if towers.contains(.image) { writer.set(model.imageTransform, for: .imageTransform) }
+    var summary = ModelSummary(model.graph)
+    if let labels {
+      guard labels.embeddings.count == labels.names.count * facts.info.embeddingWidth else {
+        throw .missing("label embeddings of its width")
+      }
+      writer.setLabels(labels.names, embeddings: labels.embeddings)
+      summary.provenance.append(labels.provenance)
+    }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     do {
-      writer.set([UInt8](try encoder.encode(ModelSummary(model.graph))), for: .metadata)
+      writer.set([UInt8](try encoder.encode(summary)), for: .metadata)
     } catch {
       throw .missing("encodable summary: \(error)")
     }

@@ -10,7 +10,7 @@ public enum Layout {
   public static var majorVersion: UInt16 { 1 }
   /// The newest minor version this code writes, where a file has what came with it; files with a
   /// newer one are read.
-  public static var minorVersion: UInt16 { 3 }
+  public static var minorVersion: UInt16 { 4 }
   /// The byte order marker as a little-endian reader sees it.
   public static var byteOrderMarker: UInt32 { 0x0102_0304 }
   /// Bytes of the fixed header in front of the section table.
@@ -55,6 +55,10 @@ public enum Limit {
   public static var imageExtent: Int { 16_384 }
   /// Bytes of a name in the names section.
   public static var nameByteCount: Int { 255 }
+  /// Labels of a file.
+  public static var labelCount: Int { 65_536 }
+  /// Bytes of a label's name.
+  public static var labelByteCount: Int { 1_023 }
 }
 
 /// How the numbers of a tensor are stored; raw values are frozen.
@@ -144,6 +148,8 @@ public enum SectionKind: UInt32, Sendable, CaseIterable {
   case metadata = 7
   /// Names of tensors and instructions.
   case names = 8
+  /// Classes by name with their embeddings, ``LabelTable``.
+  case labels = 9
   /// The bytes of all tensors.
   case weights = 256
 
@@ -151,7 +157,7 @@ public enum SectionKind: UInt32, Sendable, CaseIterable {
   public var isRequired: Bool {
     switch self {
     case .info, .tensors, .imageProgram, .textProgram, .weights: true
-    case .tokenizer, .imageTransform, .metadata, .names: false
+    case .tokenizer, .imageTransform, .metadata, .names, .labels: false
     }
   }
 }

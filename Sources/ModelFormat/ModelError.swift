@@ -57,6 +57,8 @@ public enum ModelError: Error, Equatable, Sendable {
   case instruction(Tower, index: Int, InstructionFault)
   /// The last instruction does not write `[1, embedding width]` float32 for each item.
   case wrongResult(Tower)
+  /// A label's name or embedding is wrong.
+  case label(index: Int, LabelFault)
 }
 
 /// A number of the file with a range of its own.
@@ -69,6 +71,8 @@ public enum Field: UInt8, Sendable, CaseIterable {
   case tensorCount, bufferCount, slotCount, instructionCount, poolingRule
   /// Of the names section.
   case nameCount, nameByteCount
+  /// Of the labels section.
+  case labelCount, labelByteCount
 }
 
 /// What can be wrong with a row of the tensor table.

@@ -1,12 +1,14 @@
 extension ModelReader {
   /// Looks at every number of every tensor: floats are finite, int8 codes are not -128, and what
-  /// pads a panel is zero.
+  /// pads a panel is zero; and at the labels' embeddings, which have the norm 1.
   ///
   /// Running a file does not rely on it; a file that fails it gives no sensible embeddings.
   ///
-  /// - Throws: ``ModelError/tensor(index:_:)`` for the first number that is wrong.
-  /// - Complexity: O(bytes of the weights), no allocation.
+  /// - Throws: ``ModelError/tensor(index:_:)`` for the first number that is wrong,
+  ///   ``ModelError/label(index:_:)`` for the first label.
+  /// - Complexity: O(bytes of the weights and labels), no allocation.
   public func verifyContents() throws(ModelError) {
+    try labels?.verifyContents()
     for (index, record) in tensors.enumerated() {
       let values = data(ofTensor: index).dropFirst(record.sparseLayout?.valuesOffset ?? 0)
       let data = UnsafeRawBufferPointer(rebasing: values)

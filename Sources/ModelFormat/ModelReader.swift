@@ -41,6 +41,8 @@ public struct ModelReader: @unchecked Sendable {
   public let textProgram: Program?
   /// Offset and byte count of every name, in the order of ``name(ofTensor:)``'s tables.
   let names: NameTable
+  /// The classes that the file knows; nil where it knows none.
+  public let labels: LabelTable?
   /// The bytes that tensor offsets count from.
   public let weights: UnsafeRawBufferPointer
 
@@ -81,6 +83,7 @@ public struct ModelReader: @unchecked Sendable {
     names = try NameTable(
       &nameCursor, tensors: tensors.count, image: imageProgram?.instructions.count ?? 0,
       text: textProgram?.instructions.count ?? 0)
+    labels = try ModelReader.labels(cursor(.labels), info)
     self.bytes = bytes
     self.minorVersion = minorVersion
     self.sections = sections
@@ -114,6 +117,13 @@ public struct ModelReader: @unchecked Sendable {
       throw .oversizedSection(.weights, offset: weights.fileOffset + offset)
     }
     return tensors
+  }
+
+  private static func labels(
+    _ cursor: Cursor?, _ info: ModelInfo
+  ) throws(ModelError) -> LabelTable? {
+    guard var cursor else { return nil }
+    return try LabelTable(&cursor, embeddingWidth: info.embeddingWidth)
   }
 
   private static func program(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import ClipRuntime
 import Glibc
 
 /// The command line.
@@ -12,7 +13,7 @@ struct Clipc: ParsableCommand {
       clipc model (.h5) or a runtime file (.clipc), told apart by content.
       Any command takes options from a file too: --recipe FILE, YAML with an option a line.
       """,
-    version: "0.1.0",
+    version: "\(RuntimeVersion.text)",
     subcommands: [
       Inspect.self, Tokenize.self, Preprocess.self, Encode.self, Classify.self, Eval.self,
       PruneCommand.self, QuantizeCommand.self, MergeCommand.self, Distill.self, Reinforce.self,

@@ -126,6 +126,13 @@ import Testing
     let nodes = try #require(answer["nodes"] as? [[String: Any]])
     let shares = nodes.compactMap { $0["share"] as? Double }
     #expect(abs(shares.reduce(0, +) - 1) < 0.01)
+    let roofline = try Program.json("bench", model, "--seconds", "0.05", "--roofline")
+    let peak = try #require(roofline["peak"] as? [String: Double])
+    #expect(peak.values.allSatisfy { $0 > 0 })
+    let products = try #require(roofline["nodes"] as? [[String: Any]])
+      .filter { $0["kind"] as? String == "linear" }
+    #expect(products.contains { $0["macs"] as? Double == Double(36 * 192 * 96) })
+    #expect(products.allSatisfy { $0["peak_share"] is Double && $0["read_share"] is Double })
   }
 
   @Test func retrievalAndAgreementTellWhatTheContractNames() throws {

@@ -20,6 +20,7 @@ public func testOneInput(_ data: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 /// Runs each tower once, where that takes little memory and time.
 private func run(_ model: Model) {
   let info = model.info
+  classify(model)
   let limits = Limits(imageCount: 1, textCount: 2, tokenCount: min(4, info.contextLength))
   guard model.pixelCount <= 1 << 12, workOf(model) <= 1 << 22,
     let size = try? Interpreter.arenaByteCount(model, limits: limits), size <= 1 << 24,
@@ -34,6 +35,20 @@ private func run(_ model: Model) {
   var text = embeddings.mutableSpan
   try? interpreter.encodeTexts(
     ids.span, count: 2, tokenCount: limits.tokenCount, into: &text)
+}
+
+/// Reads every label and asks for the probabilities of all, where that takes little time.
+private func classify(_ model: Model) {
+  guard let labels = model.labels, labels.embeddings.count <= 1 << 16 else { return }
+  var byteCount = 0
+  for index in 0..<labels.count {
+    byteCount += String(validating: labels.nameBytes(index), as: UTF8.self)?.utf8.count ?? .max
+  }
+  precondition(byteCount > 0, "names are text")
+  let image = [Float](repeating: 0.25, count: model.info.embeddingWidth)
+  var probabilities = [Float](repeating: 0, count: labels.count)
+  var span = probabilities.mutableSpan
+  try? model.classify(image.span, classes: labels.embeddings.span, into: &span)
 }
 
 /// An upper bound of multiplications by tower, saturated.

@@ -83,6 +83,15 @@ package struct Attack: Sendable {
     return model
   }
 
+  /// The smallest model of one tower that knows two classes.
+  package static var labelVictim: TinyModel {
+    var model = victim
+    model.precision = .float
+    model.towers = [.image]
+    model.labels = ["cat", "na\u{EF}ve \u{72AC}"]
+    return model
+  }
+
   /// One attack for each check of the reader.
   package static func all() throws -> [Attack] {
     let file = try victim.parts().writer.serialized()
@@ -94,6 +103,7 @@ package struct Attack: Sendable {
       + integerAttention(try integerAttentionVictim.parts().writer.serialized())
       + tokenScales(try tokenScaleVictim.parts().writer.serialized())
       + experts(try expertVictim.parts().writer.serialized())
+      + labels(try labelVictim.parts().writer.serialized())
   }
 
   init(_ name: String, _ bytes: [UInt8], _ expected: ModelError) {

@@ -74,6 +74,8 @@ package struct TinyModel: Sendable, CustomStringConvertible {
   package var normalizesGates = true
   /// Whether the last layer's experts compute the pooled token alone, of which all compete.
   package var poolsExperts = false
+  /// The names of the classes that the file knows, if any.
+  package var labels: [String] = []
   /// Where the weights come from.
   package var seed: UInt64 = 1
 
@@ -110,7 +112,20 @@ package struct TinyModel: Sendable, CustomStringConvertible {
     var builder = TinyBuilder(self)
     if towers.contains(.image) { builder.image() }
     if towers.contains(.text) { builder.text() }
-    return builder.parts
+    var parts = builder.parts
+    parts.labels = labels
+    parts.labelEmbeddings = labelEmbeddings
+    return parts
+  }
+
+  /// Random rows of norm 1, `[labels, embedding width]`.
+  private var labelEmbeddings: [Float] {
+    var numbers = Numbers(seed: seed + 99)
+    return labels.flatMap { _ in
+      let row = numbers.floats(embeddingWidth)
+      let norm = row.reduce(0) { $0 + $1 * $1 }.squareRoot()
+      return row.map { $0 / norm }
+    }
   }
 
   /// Random pixels of `count` images.
@@ -149,6 +164,10 @@ package struct TinyParts: Sendable {
   package var imageNames: [String] = []
   /// Names of the text tower's instructions.
   package var textNames: [String] = []
+  /// The names of the labels.
+  package var labels: [String] = []
+  /// Their embeddings, `[labels, embedding width]`.
+  package var labelEmbeddings: [Float] = []
 
   /// The writer of these parts with some bytes in the opaque sections.
   package var writer: ModelWriter {
@@ -158,6 +177,7 @@ package struct TinyParts: Sendable {
     if let text { writer.set(text, names: textNames, for: .text) }
     writer.set(Array("tokens".utf8), for: .tokenizer)
     writer.set(Array("{}".utf8), for: .metadata)
+    if !labels.isEmpty { writer.setLabels(labels, embeddings: labelEmbeddings) }
     return writer
   }
 }

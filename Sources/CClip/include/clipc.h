@@ -1,15 +1,19 @@
-// clipc runtime: embeddings of images and texts from a `.clipc` file.
+// clipc runtime: embeddings of images and texts from a `.clipc` file, and what images show.
 //
 //   clip_model *model;
 //   clip_interpreter *interpreter;
-//   clip_model_open(bytes, byte_count, &model);
+//   clip_model_open_file("model.clipc", &model);
 //   clip_interpreter_create(model, 2, 1, 77, &interpreter);
 //   clip_encode_images(interpreter, pixels, 1, embedding);
+//   clip_classify(
+//       model, embedding, 1, clip_model_label_embeddings(model), clip_model_label_count(model),
+//       probabilities);
 //
-// The library reads no files, prints nothing and allocates only in the two functions that open and
-// create. Bytes are borrowed: the caller maps the file (at a multiple of 64 in memory, as `mmap`
-// does) and keeps it mapped until everything made from it is gone. A model may be shared between
-// threads; an interpreter belongs to one thread at a time.
+// The library prints nothing, has no state of its own and allocates only in the functions that open,
+// create and verify. Threads may share a model, and run an interpreter each over it at the same
+// time; an interpreter belongs to one thread at a time, whichever that is. Bytes given to
+// `clip_model_open` are borrowed: they lie at a multiple of 64, as `mmap` puts them, and stay until
+// everything made from them is gone. Results do not depend on the number of threads.
 
 #ifndef CLIPC_H
 #define CLIPC_H
@@ -45,6 +49,8 @@ typedef enum clip_status {
   CLIP_STATUS_TOKEN_OUT_OF_RANGE = 6,
   /// A text is longer than the interpreter's limit.
   CLIP_STATUS_TEXT_TOO_LONG = 7,
+  /// The file cannot be opened, is no regular file, or cannot be mapped; `errno` tells why.
+  CLIP_STATUS_UNREADABLE_FILE = 8,
 } clip_status;
 
 /// Facts of a model that a caller needs.
@@ -67,16 +73,69 @@ typedef struct clip_model_properties {
   float logit_scale;
 } clip_model_properties;
 
+/// What an interpreter is made of.
+typedef struct clip_interpreter_properties {
+  /// Bytes of the memory that holds everything a call computes.
+  size_t arena_byte_count;
+  /// Threads that work on a call, the caller's being one of them.
+  size_t thread_count;
+  /// The most images or texts that run at a time.
+  size_t batch_limit;
+  /// The most tokens of a text.
+  size_t token_limit;
+  /// Name of the kernels in use, for instance `avx512vnni`; static.
+  const char *kernel_set;
+} clip_interpreter_properties;
+
+/// Version of the library, such as `0.1.0`; static.
+const char *clip_version(void);
+
+/// The newest version of runtime files that the library knows: the major version in the upper 16
+/// bits, the minor one in the lower. Files of another major version are refused.
+uint32_t clip_format_version(void);
+
+// MARK: Models
+
 /// Validates a runtime file in memory.
 ///
 /// The bytes stay the caller's and must outlive the model unchanged. Hostile bytes do no harm.
 clip_status clip_model_open(const void *bytes, size_t byte_count, clip_model **model);
 
-/// Ends a model; its interpreters must be gone. Null is allowed.
+/// Maps the runtime file at `path`, read-only, and validates it.
+///
+/// Processes that open the same file share its pages. It must not change while it is open. Not
+/// there on systems without files.
+clip_status clip_model_open_file(const char *path, clip_model **model);
+
+/// Holds every byte of a runtime file in memory against the format, as `clipc verify` does.
+///
+/// What is wrong, or nothing, is written to `message` as a sentence that ends with a zero byte, cut
+/// to `message_byte_count` bytes; null with 0 leaves it out. Opening does less: it does not look at
+/// the weights. Not there in builds for bare metal.
+clip_status clip_model_verify(
+    const void *bytes, size_t byte_count, char *message, size_t message_byte_count);
+
+/// Ends a model; its interpreters must be gone. Unmaps what `clip_model_open_file` mapped. Null is
+/// allowed.
 void clip_model_close(clip_model *model);
 
 /// Tells the facts of a model.
 clip_status clip_model_query(const clip_model *model, clip_model_properties *properties);
+
+// MARK: Labels
+
+/// The classes that the file knows by itself, 0 where it knows none.
+size_t clip_model_label_count(const clip_model *model);
+
+/// The name of a class, UTF-8 in the file; null without such a class. It may hold control
+/// characters.
+const char *clip_model_label_name(const clip_model *model, size_t index);
+
+/// The embeddings of the classes, `[label count, embedding_width]` in the file, each row of norm 1;
+/// null where there are none.
+const float *clip_model_label_embeddings(const clip_model *model);
+
+// MARK: Interpreters
 
 /// Makes an interpreter.
 ///
@@ -89,6 +148,10 @@ clip_status clip_interpreter_create(
 
 /// Ends an interpreter. Null is allowed.
 void clip_interpreter_destroy(clip_interpreter *interpreter);
+
+/// Tells what an interpreter is made of.
+clip_status clip_interpreter_query(
+    const clip_interpreter *interpreter, clip_interpreter_properties *properties);
 
 /// Embeds preprocessed images.
 ///
@@ -104,6 +167,16 @@ clip_status clip_encode_images(
 clip_status clip_encode_texts(
     clip_interpreter *interpreter, const int32_t *tokens, size_t count, size_t token_count,
     float *embeddings);
+
+/// Probabilities of classes, for each image on its own.
+///
+/// `images` is `[image_count, embedding_width]` and `classes` `[class_count, embedding_width]`, such
+/// as the labels of the file or embeddings of texts; rows need not have the norm 1. `probabilities`
+/// receives `[image_count, class_count]`: the softmax over classes of the model's logit scale times
+/// the cosine. It overlaps neither input. Allocates nothing; any number of threads may call it.
+clip_status clip_classify(
+    const clip_model *model, const float *images, size_t image_count, const float *classes,
+    size_t class_count, float *probabilities);
 
 /// A sentence about a status; static, never null.
 const char *clip_status_message(clip_status status);

@@ -653,6 +653,15 @@ typedef struct clip_f32_unfold_arguments {
 typedef void clip_f32_unfold_function(
     const clip_f32_unfold_arguments *CLIP_NONNULL arguments, clip_range patches);
 
+// MARK: Measuring
+
+/// Goes `steps` times through the instructions of a product's innermost loop, of uint8 and int8 or of
+/// floats, on registers alone. Returns the number of multiply-adds.
+typedef size_t clip_peak_function(size_t steps);
+
+/// Reads floats in whole groups of 128, as fast as it can.
+typedef void clip_f32_read_function(const float *CLIP_NONNULL input, size_t count);
+
 // MARK: Kernel sets
 
 /// All kernels for one instruction set.
@@ -680,6 +689,9 @@ typedef struct clip_kernel_set {
   clip_f32_widen_function *CLIP_NONNULL f32_widen;
   clip_f32_quantize_row_function *CLIP_NONNULL f32_quantize_row;
   clip_qu8_attention_function *CLIP_NONNULL qu8_attention;
+  clip_peak_function *CLIP_NONNULL qu8_peak;
+  clip_peak_function *CLIP_NONNULL f32_peak;
+  clip_f32_read_function *CLIP_NONNULL f32_read;
 } clip_kernel_set;
 
 /// Number of kernel sets compiled for this architecture, at least 1.

@@ -19,6 +19,8 @@ extension RuntimeError: CustomStringConvertible {
       "text \(text), position \(position): token id \(found) is not in the vocabulary"
     case .embeddingCount(let expected, let found):
       "embeddings: expected room for \(expected) floats, found \(found)"
+    case .probabilityCount(let expected, let found):
+      "probabilities: expected room for \(expected) floats, found \(found)"
     }
   }
 }

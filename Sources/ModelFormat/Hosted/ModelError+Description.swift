@@ -30,6 +30,7 @@ extension ModelError: CustomStringConvertible {
     case .wrongResult(let tower):
       "runtime file, \(tower) program: expected the last instruction to write one float32 row of "
         + "the embedding width for each item"
+    case .label(let index, let fault): "runtime file, label \(index): \(fault.description)"
     case .field(let field, let offset, let found):
       "runtime file, byte \(offset): \(field) \(found) is out of range"
     default: sectionDescription
@@ -93,6 +94,20 @@ extension TensorFault: CustomStringConvertible {
     case .sparseChoice(let row): "row \(row) has a choice of columns that its pattern has not"
     case .sparsePadding(let offset): "expected zero padding at its byte \(offset)"
     case .code(let element): "element \(element) is -128, which no writer makes"
+    }
+  }
+}
+
+extension LabelFault: CustomStringConvertible {
+  /// The fault as the end of a sentence.
+  public var description: String {
+    switch self {
+    case .end(let found): "its name ends at byte \(found) of the names, which is not possible"
+    case .byteCount(let found):
+      "expected a name of 1 to \(Limit.labelByteCount) bytes, found \(found)"
+    case .unterminated: "expected a zero byte behind its name"
+    case .notText: "its name is not valid UTF-8 without zero bytes"
+    case .norm: "expected an embedding of norm 1"
     }
   }
 }

@@ -9,6 +9,7 @@ public struct ModelWriter: Sendable {
   private var programs: [Program?] = [nil, nil]
   private var instructionNames: [[String]] = [[], []]
   private var extra: [SectionKind: [UInt8]] = [:]
+  private var labels: [UInt8]?
 
   /// Starts a file with these facts.
   public init(info: ModelInfo) { self.info = info }
@@ -39,6 +40,17 @@ public struct ModelWriter: Sendable {
     }
   }
 
+  /// Sets the classes that the file knows by itself.
+  ///
+  /// - Parameters:
+  ///   - names: One at least.
+  ///   - embeddings: `[names, embedding width]`, each row of norm 1.
+  /// - Precondition: there is a row for each name.
+  public mutating func setLabels(_ names: [String], embeddings: [Float]) {
+    precondition(embeddings.count == names.count * info.embeddingWidth, "a row for each label")
+    labels = LabelTable.encoded(names, embeddings)
+  }
+
   /// Writes the file piece by piece, in order.
   ///
   /// - Throws: ``ModelWriterError/model(_:)`` before the first byte when the parts do not make a
@@ -64,6 +76,7 @@ public struct ModelWriter: Sendable {
       if let bytes = extra[kind] { sections.append((kind, bytes)) }
     }
     sections.append((.names, nameBytes()))
+    if let labels { sections.append((.labels, labels)) }
     sections.append((.weights, nil))
     do {
       try emit(sections, records, sink)
@@ -111,6 +124,14 @@ public struct ModelWriter: Sendable {
         var cursor = Cursor(bytes, tower.section, at: 0)
         try Program(&cursor, tower).verify(tower, info, records)
       }
+    }
+    try verifyLabels()
+  }
+
+  private func verifyLabels() throws(ModelError) {
+    try labels?.withRawBytes { bytes throws(ModelError) in
+      var cursor = Cursor(bytes, .labels, at: 0)
+      try LabelTable(&cursor, embeddingWidth: info.embeddingWidth).verifyContents()
     }
   }
 
@@ -225,7 +246,8 @@ public struct ModelWriter: Sendable {
     let programs = programs.compactMap { $0 }
     let codes = programs.flatMap(\.instructions).map(\.opCode.minorVersion)
     let buffers = programs.flatMap(\.buffers).map(\.minorVersion)
-    return (codes + buffers + tensors.map(\.minorVersion)).max() ?? 0
+    let sections: [UInt16] = labels == nil ? [] : [4]
+    return (codes + buffers + tensors.map(\.minorVersion) + sections).max() ?? 0
   }
 
   private func headerBytes(fileByteCount: Int, sectionCount: Int) -> [UInt8] {

@@ -14,6 +14,8 @@ struct Bench: Command {
       warm-up; --profile adds the share of every instruction, measured in a run of its own, and how
       each product's weights are stored: panels as they lie in the file; bitmap or pattern, which
       became panels when the file was loaded; sparse, of which zeros are neither kept nor multiplied.
+      --roofline measures what the processor can do at best, and tells which share of that each
+      product reaches: of its rate of multiply-adds, and of the rate at which weights come from memory.
       """)
 
   /// The towers by name.
@@ -30,6 +32,8 @@ struct Bench: Command {
   @Option(help: ArgumentHelp("How long to measure.", valueName: "s")) var seconds = 5.0
   @Option(help: "The kernel set to use instead of the best.") var kernels: String?
   @Flag(help: "Time every instruction.") var profile = false
+  @Flag(help: "As --profile, and hold products against what the processor can do at best.")
+  var roofline = false
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
@@ -60,15 +64,16 @@ struct Bench: Command {
       interpreter, tower: tower, batch: batch, tokenCount: tokenCount, info: reader.info)
     let first = try clock.measure { try run.call() }
     let times = try run.measure(seconds: seconds)
-    var nodes: [BenchNode] = []
-    if profile { nodes = try run.profile(seconds: min(seconds, 2), reader) }
+    let isProfiled = profile || roofline
+    let nodes = isProfiled ? try run.profile(seconds: min(seconds, 2), reader) : nil
+    let peak = roofline ? run.peak(threadCount: min(common.threads, 64)) : nil
     report(
       BenchReport(
         tower: tower == .image ? "image" : "text", batch: batch,
         tokens: tower == .text ? tokenCount : nil, threads: common.threads, times: times,
         load: load, first: first, arenaByteCount: run.arenaByteCount,
         fileByteCount: content.bytes.count, kernelSet: run.kernelSetName,
-        nodes: profile ? nodes : nil))
+        nodes: nodes, peak: peak))
     withExtendedLifetime(content) {}
   }
 

@@ -1,33 +1,26 @@
 import ArgumentParser
-import Datasets
 import Evaluation
 import Foundation
+import Operators
 
 /// `clipc classify`: says which label fits an image best.
 struct Classify: Command {
   static let configuration = CommandConfiguration(
-    abstract: "Say which label fits each image best.")
+    abstract: "Say which label fits each image best.",
+    discussion: "A runtime file that was exported with --labels needs none here.")
 
   @Argument(help: "Any model.") var model: String
-  @Option(help: "The labels, separated by commas.") var labels: String
-  @Option(help: "A file with a prompt a line, {} for the label.") var templates: String?
+  @OptionGroup var labels: LabelOptions
   @Flag(help: "Turn images upright as their EXIF orientation says.") var exif = false
   @Argument(help: "JPEG or PNG files.") var images: [String]
   @OptionGroup var common: CommonOptions
 
   func execute() throws {
-    let names: [String]
-    do { names = try ClassNames.parse(list: labels, place: "--labels") } catch {
-      throw Failure(.usage, error.description)
-    }
-    guard names.count > 1 else {
-      throw Failure(.usage, "--labels must list at least two labels, found \(names.count)")
-    }
+    let given = try labels.names()
     guard !images.isEmpty else { throw Failure(.usage, "give at least one image") }
-    let prompts = try templates.map { try Prompts(file: $0) } ?? .standard
     let inputs = try ModelInputs(
       try OpenedModel(path: model), threadCount: common.threads, appliesOrientation: exif)
-    let classes = try ZeroShot.classEmbeddings(names, templates: prompts, inputs)
+    let (names, classes) = try classes(given, inputs)
     var rows = Embeddings(width: inputs.encoder.embeddingWidth)
     try inputs.encodeImages(paths: images) { rows.append($0) }
     let scores = rows.similarities(to: classes)
@@ -59,6 +52,26 @@ struct Classify: Command {
       }
     }
     if common.json { Terminal.print(JSON.object([("images", .array(results))]).text) }
+  }
+
+  /// The labels of the command line, or those of the file, with their embeddings.
+  private func classes(
+    _ given: [String]?, _ inputs: ModelInputs
+  ) throws -> (names: [String], embeddings: Embeddings) {
+    if let given {
+      guard inputs.encoder.vocabularyCount != nil else {
+        throw Failure(
+          .usage, "\(model): it has no text tower to make embeddings of --labels with")
+      }
+      return (
+        given, try ZeroShot.classEmbeddings(given, templates: try labels.prompts(), inputs)
+      )
+    }
+    guard let known = try inputs.opened.fileLabels() else {
+      throw Failure(.usage, "give --labels: \(model) has none of its own")
+    }
+    try Matrix.open()
+    return (known.names, known.embeddings)
   }
 
   private struct Ranked {

@@ -35,6 +35,10 @@ struct Eval: Command {
     let opened = try OpenedModel(path: model)
     let inputs = try ModelInputs(
       opened, threadCount: common.threads, appliesOrientation: exif)
+    guard templates == nil || inputs.encoder.vocabularyCount != nil else {
+      throw Failure(
+        .usage, "--templates needs a text tower: the embeddings of a file's own labels are made")
+    }
     let dataset = try Dataset.open(
       path: data, classesFile: classes, imageColumn: imageColumn, captionColumn: captionColumn)
     dataset.warnings.forEach(Terminal.warn)

@@ -13,7 +13,8 @@ struct ExportCommand: Command {
     discussion: """
       The file holds both towers, or one, with tokenizer and image preprocessing, and is used in
       place: nothing is unpacked when it is opened. --compress zstd writes a container for shipping,
-      which `clipc verify` reads and every other command unpacks into memory first.
+      which `clipc verify` reads and every other command unpacks into memory first. --labels puts the
+      embeddings of classes into the file, so that it classifies by itself, without a text tower too.
       """)
 
   /// How the file is packed.
@@ -26,13 +27,18 @@ struct ExportCommand: Command {
   @Option(name: .shortAndLong, help: "The runtime file (.clipc).") var output: String
   @Option(help: "image, text or both.") var tower: TowerSelection = .both
   @Option(help: "none or zstd.") var compress: Compression = .none
+  @OptionGroup var labels: LabelOptions
   @OptionGroup var common: CommonOptions
 
   func execute() throws {
+    let (names, prompts) = (try labels.names(), try labels.prompts())
     let opened = try OpenedModel(path: model)
     let source = try opened.graphModel(for: "export")
+    let baked = try names.map {
+      try BakedLabels($0, templates: prompts, of: opened, source, threadCount: common.threads)
+    }
     let towers: Set<ModelFormat.Tower> = Set(tower.towers.map { $0 == .image ? .image : .text })
-    let file = try RuntimeFile(source, towers: towers)
+    let file = try RuntimeFile(source, towers: towers, labels: baked)
     var byteCount = 0
     try FileReplacement.write(to: output) { sink in
       func counted(_ bytes: UnsafeRawBufferPointer) throws {
@@ -49,9 +55,11 @@ struct ExportCommand: Command {
         JSON.object([
           ("output", .text(output)), ("file_bytes", .integer(byteCount)),
           ("tower", .text(tower.rawValue)), ("compression", .text(compress.rawValue)),
+          ("labels", .integer(names?.count ?? 0)),
         ]).text)
     } else {
-      Terminal.print("wrote \(printable(output)), \(byteCount) bytes")
+      let known = names.map { ", \($0.count) labels" } ?? ""
+      Terminal.print("wrote \(printable(output)), \(byteCount) bytes\(known)")
     }
   }
 }

@@ -40,14 +40,15 @@ struct Inspect: Command {
     let counted = try use.counted(opened, common)
     Terminal.print(
       common.json
-        ? json(opened, summary, rows, counted).text : text(opened, summary, rows, counted))
+        ? try json(opened, summary, rows, counted).text
+        : try text(opened, summary, rows, counted))
   }
 
   // MARK: JSON
 
   private func json(
     _ opened: OpenedModel, _ summary: ModelSummary, _ rows: [[String]]?, _ use: ExpertUse?
-  ) -> JSON {
+  ) throws -> JSON {
     let parameters = summary.parameters
     var members: [(String, JSON)] = [
       ("kind", .text(opened.kind)), ("architecture", architecture(summary)),
@@ -80,6 +81,16 @@ struct Inspect: Command {
       ("provenance", .array(summary.provenance.map(provenance))),
     ]
     if let memory = opened.memoryPlan { members.append(("arena_bytes", .integer(memory))) }
+    if let names = try opened.fileLabels()?.names {
+      members.append(
+        (
+          "labels",
+          .object([
+            ("count", .integer(names.count)),
+            ("first", .array(names.prefix(Self.shownLabels).map { .text($0) })),
+          ])
+        ))
+    }
     if let experts = summary.experts {
       members.append(
         (
@@ -130,8 +141,9 @@ struct Inspect: Command {
 
   private func text(
     _ opened: OpenedModel, _ summary: ModelSummary, _ rows: [[String]]?, _ use: ExpertUse?
-  ) -> String {
+  ) throws -> String {
     let parameters = summary.parameters
+    let labels = try labelRows(opened)
     func millions(_ count: Int) -> String { String(format: "%.3f M", Double(count) / 1e6) }
     var lines = [
       table(
@@ -144,7 +156,7 @@ struct Inspect: Command {
               + "text tower \(millions(parameters.textTower)), "
               + "token embedding \(millions(parameters.tokenEmbedding))",
           ],
-        ] + expertRows(summary) + [
+        ] + expertRows(summary) + labels + [
           [
             "operations",
             String(
@@ -177,6 +189,16 @@ struct Inspect: Command {
     }
     if let rows { lines += ["", table(rows)] }
     return lines.joined(separator: "\n")
+  }
+
+  /// How many names of labels are shown.
+  private static let shownLabels = 8
+
+  /// The classes that the file knows, where it knows some.
+  private func labelRows(_ opened: OpenedModel) throws -> [[String]] {
+    guard let names = try opened.fileLabels()?.names else { return [] }
+    let first = names.prefix(Self.shownLabels).map(printable).joined(separator: ", ")
+    return [["labels", "\(names.count): \(first)\(names.count > Self.shownLabels ? ", …" : "")"]]
   }
 
   /// What a token meets of the experts, where there are some.

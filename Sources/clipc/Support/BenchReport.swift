@@ -13,7 +13,10 @@ struct BenchReport {
   let arenaByteCount: Int
   let fileByteCount: Int
   let kernelSet: String
+  /// What each instruction took.
   let nodes: [BenchNode]?
+  /// What the processor can do at best.
+  let peak: MachinePeak?
 
   private func quantile(_ share: Double) -> Double {
     let sorted = times.sorted()
@@ -40,21 +43,47 @@ struct BenchReport {
       ("peak_rss_bytes", .integer(peakByteCount)), ("arena_bytes", .integer(arenaByteCount)),
       ("file_bytes", .integer(fileByteCount)), ("kernel_set", .text(kernelSet)),
     ]
-    if let nodes {
-      members.append(
-        (
-          "nodes",
-          .array(
-            nodes.map { node in
-              .object(
-                [
-                  ("name", .text(node.name)), ("kind", .text(node.kind)),
-                  ("ms", .rounded(node.milliseconds, 5)), ("share", .rounded(node.share, 5)),
-                ] + (node.layout.map { [("layout", .text($0))] } ?? []))
-            })
-        ))
-    }
+    if let peak { members.append(("peak", Self.json(peak))) }
+    if let nodes { members.append(("nodes", .array(nodes.map { Self.json($0, peak) }))) }
     return .object(members)
+  }
+
+  private static func json(_ peak: MachinePeak) -> JSON {
+    .object([
+      ("int8_gmacs", .rounded(peak.integerRate / 1e9, 2)),
+      ("float32_gmacs", .rounded(peak.floatRate / 1e9, 2)),
+      ("read_gigabytes", .rounded(peak.readRate / 1e9, 2)),
+    ])
+  }
+
+  private static func json(_ node: BenchNode, _ peak: MachinePeak?) -> JSON {
+    let seconds = node.milliseconds / 1000
+    var members: [(String, JSON)] = [
+      ("name", .text(node.name)), ("kind", .text(node.kind)),
+      ("ms", .rounded(node.milliseconds, 5)), ("share", .rounded(node.share, 5)),
+    ]
+    if let peak, node.work.multiplyAdds > 0 {
+      members += [
+        ("macs", .rounded(node.work.multiplyAdds, 0)),
+        ("peak_share", .rounded(node.work.arithmeticShare(seconds, peak), 4)),
+        ("read_share", .rounded(node.work.readShare(seconds, peak), 4)),
+      ]
+    }
+    if let layout = node.layout { members.append(("layout", .text(layout))) }
+    return .object(members)
+  }
+
+  /// The share of the peak of all products of one kind together, such as `89.1%`; nil without any.
+  private static func share(
+    _ nodes: [BenchNode], _ peak: MachinePeak, isInteger: Bool
+  ) -> String? {
+    let nodes = nodes.filter {
+      $0.work.multiplyAdds > 0 && $0.layout != nil && $0.work.isInteger == isInteger
+    }
+    guard !nodes.isEmpty else { return nil }
+    let needed = nodes.reduce(0) { $0 + $1.work.arithmeticShare(1, peak) }
+    let taken = nodes.reduce(0) { $0 + $1.milliseconds / 1000 }
+    return String(format: "%.1f%%", 100 * needed / taken)
   }
 
   var text: String {
@@ -72,17 +101,39 @@ struct BenchReport {
         peakByteCount),
     ]
     if let nodes {
-      lines.append(
-        table(
-          [["ms", "share", "kind", "weights", "node"]]
-            + nodes.map { node in
-              [
-                String(format: "%.4f", node.milliseconds),
-                String(format: "%.1f%%", 100 * node.share),
-                node.kind, node.layout ?? "", printable(node.name),
-              ]
-            }))
+      if let peak { lines.append(Self.line(nodes, peak)) }
+      lines.append(Self.nodeTable(nodes, peak))
     }
     return lines.joined(separator: "\n")
+  }
+
+  private static func line(_ nodes: [BenchNode], _ peak: MachinePeak) -> String {
+    let products = [true, false].compactMap { isInteger in
+      share(nodes, peak, isInteger: isInteger).map {
+        (isInteger ? "integer" : "float") + " products reach \($0)"
+      }
+    }
+    return String(
+      format: "this processor at best: %.1f GMAC/s int8, %.1f float32, reads %.1f GB/s; %@",
+      peak.integerRate / 1e9, peak.floatRate / 1e9, peak.readRate / 1e9,
+      products.joined(separator: ", "))
+  }
+
+  private static func nodeTable(_ nodes: [BenchNode], _ peak: MachinePeak?) -> String {
+    func percent(_ share: Double) -> String { String(format: "%.1f%%", 100 * share) }
+    let roofs = peak == nil ? [] : ["peak", "read"]
+    return table(
+      [["ms", "share"] + roofs + ["kind", "weights", "node"]]
+        + nodes.map { node in
+          var cells = [String(format: "%.4f", node.milliseconds), percent(node.share)]
+          if let peak {
+            let seconds = node.milliseconds / 1000
+            let shares = [
+              node.work.arithmeticShare(seconds, peak), node.work.readShare(seconds, peak),
+            ]
+            cells += shares.map { node.work.multiplyAdds > 0 ? percent($0) : "" }
+          }
+          return cells + [node.kind, node.layout ?? "", printable(node.name)]
+        })
   }
 }

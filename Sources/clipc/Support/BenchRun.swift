@@ -11,6 +11,7 @@ struct BenchNode {
   let layout: String?
   let milliseconds: Double
   let share: Double
+  let work: NodeWork
 }
 
 /// Calls of one tower with the same made-up input.
@@ -49,6 +50,11 @@ struct BenchRun: ~Copyable {
   deinit { embeddings.deallocate() }
 
   var arenaByteCount: Int { interpreter.arenaByteCount }
+
+  /// What this processor can do at best with the kernel set in use.
+  func peak(threadCount: Int) -> MachinePeak {
+    MachinePeak(kernelSet: interpreter.kernelSet, threadCount: threadCount)
+  }
 
   var kernelSetName: String { String(cString: clip_kernel_sets_name(interpreter.kernelSet)) }
 
@@ -97,19 +103,24 @@ struct BenchRun: ~Copyable {
     }
     let times = interpreter.profile(tower).map { Double($0) / 1e6 / Double(count) }
     let whole = max(times.reduce(0, +), 1e-12)
-    let instructions = reader.program(tower)?.instructions ?? []
+    guard let program = reader.program(tower) else { return [] }
     return times.enumerated().map { index, time in
-      BenchNode(
+      let instruction = program.instructions[index]
+      return BenchNode(
         name: reader.name(ofInstruction: index, tower) ?? "\(index)",
-        kind: "\(instructions[index].opCode)", layout: Self.layout(instructions[index], reader),
-        milliseconds: time, share: time / whole)
+        kind: "\(instruction.opCode)", layout: Self.layout(instruction, reader),
+        milliseconds: time, share: time / whole,
+        work: NodeWork(instruction, program, reader, batch: batch, tokens: tokenCount))
     }
   }
 
   /// `panels` for weights used as they lie in the file, `bitmap` or `pattern` for those that became
   /// panels in memory, `sparse` for those of which zeros are skipped; nil for no product.
   private static func layout(_ instruction: Instruction, _ reader: ModelReader) -> String? {
-    guard case .linear(let op) = instruction else { return nil }
-    return "\(reader.tensors[op.weight].layout)"
+    switch instruction {
+    case .linear(let op): "\(reader.tensors[op.weight].layout)"
+    case .expertLinear(let op): op.experts.first.map { "\(reader.tensors[$0.weight].layout)" }
+    default: nil
+    }
   }
 }
