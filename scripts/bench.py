@@ -21,8 +21,8 @@ import bench_report
 from bench_prepare import OURS, Prepared
 from bench_process import Broken, answer, run, say, started
 
-PEERS = ("openvino-int8", "openvino-bf16", "openvino-f32", "onnxruntime-int8-dynamic",
-         "onnxruntime-int8-static", "onnxruntime-f32")
+PEERS = ("openvino-int8", "openvino-int8-f32hint", "openvino-bf16", "openvino-f32",
+         "onnxruntime-int8-dynamic", "onnxruntime-int8-static", "onnxruntime-f32")
 
 
 class Bench:
@@ -34,6 +34,8 @@ class Bench:
 
     def measure(self):
         given, cases = self.given, []
+        for engine in OURS:
+            self.model(engine)
         for tower in given.towers:
             for tokens in given.tokens if tower == "text" else [None]:
                 for batch in given.batches:
@@ -42,22 +44,34 @@ class Bench:
         results = {"machine": bench_report.machine(), "threads": given.threads,
                    "rounds": given.rounds, "seconds": given.seconds, "skipped": {},
                    "versions": self.versions(), "cases": [], "start": []}
-        for case in cases:
-            say(", ".join(f"{key} {value}" for key, value in case.items() if value is not None))
-            taken = self.in_turn(engines, lambda engine: self.time(engine, case), results["skipped"])
-            results["cases"].append({**case, "engines": taken})
-        for tower in given.towers:
-            say(f"start, {tower}")
-            starters = [name for name in self.starters(engines, tower)
-                        if name not in results["skipped"]]
-            for engine in starters:  # files and, where there are any, compiled models into the cache
-                self.try_start(engine, tower)
-            taken = self.in_turn(starters, lambda engine: self.start(engine, tower),
-                                 results["skipped"])
-            results["start"].append({"tower": tower, "engines": taken})
+        try:
+            self.take(engines, cases, results)
+        except KeyboardInterrupt:
+            say("interrupted; what there is:")
+            results["interrupted"] = True
         print(bench_report.report(results))
         if given.json:
             given.json.write_text(json.dumps(results, indent=1) + "\n")
+        if results.get("interrupted"):
+            raise KeyboardInterrupt
+
+    def take(self, engines, cases, results):
+        """Adds the measurements to `results` as they are taken."""
+        skipped = results["skipped"]
+        for case in cases:
+            say(", ".join(f"{key} {value}" for key, value in case.items() if value is not None))
+            taken = {}
+            results["cases"].append({**case, "engines": taken})
+            self.in_turn(engines, lambda engine: self.time(engine, case), taken, skipped)
+        for tower in self.given.towers:
+            say(f"start, {tower}")
+            starters = [name for name in self.starters(engines, tower) if name not in skipped]
+            taken = {}
+            results["start"].append({"tower": tower, "engines": taken})
+            # Files come into the page cache, compiled models into that of OpenVINO.
+            for engine in starters:
+                self.try_start(engine, tower)
+            self.in_turn(starters, lambda engine: self.start(engine, tower), taken, skipped)
 
     def starters(self, engines, tower):
         """The ways to start every engine."""
@@ -69,9 +83,8 @@ class Bench:
                 if (self.work / "c-example").exists():  # of two threads
                     yield f"{engine}+c"
 
-    def in_turn(self, engines, measure, skipped):
-        """Rounds over all engines, A B C A B C; engine to its measurements."""
-        taken = {}
+    def in_turn(self, engines, measure, taken, skipped):
+        """Rounds over all engines, A B C A B C; `taken` is engine to its measurements."""
         for round_index in range(self.given.rounds):
             for engine in engines:
                 if engine in skipped:
@@ -89,7 +102,6 @@ class Bench:
                 say(f"  round {round_index + 1}  {engine:26}"
                     + "  ".join(f"{key} {value:.2f}" for key, value in measured.items()
                                 if key in ("median_ms", "wall_ms")))
-        return taken
 
     def time(self, engine, case):
         given, tokens = self.given, case["tokens"]
@@ -106,7 +118,7 @@ class Bench:
     def model(self, engine):
         path = self.work / f"{engine.removeprefix('clipc-')}.clipc"
         if not path.exists():
-            raise Broken(f"{path.name} was not prepared")
+            raise Broken(f"{path} is missing; scripts/bench prepare {self.work} makes it")
         return path
 
     def try_start(self, engine, tower):
@@ -153,7 +165,8 @@ class Bench:
                 "found = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
                 "print(json.dumps({n: found[n] for n in ('openvino', 'nncf', 'onnxruntime')"
                 " if n in found}))")
-        return {"clipc": run([self.clipc, "--version"]).strip(), **answer([self.prepared.python, "-c", code])}
+        peers = answer([self.prepared.python, "-c", code])
+        return {"clipc": run([self.clipc, "--version"]).strip(), **peers}
 
 
 def words(text):
@@ -196,7 +209,8 @@ def arguments():
 
 
 def main():
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # even where a shell had the first ignored
+        signal.signal(number, signal.default_int_handler)
     given = arguments()
     try:
         if given.what == "prepare":

@@ -18,7 +18,7 @@ MEAN, DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 
 WIDTHS = {"vision_model": 768, "text_model": 512}
 LAYERS, HEAD_WIDTH, EPSILON = 12, 64, 1e-5
 PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
-WORDS = "a photo of two small red dogs near the old green boat on blue water under white sky".split()
+WORDS = "a photo of two small red dogs near the old green boat on blue water".split()
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def replacing(path):
 
 
 def random_weights(seed=0):
-    """Name to float32 array. Gains are such that activations keep their size from block to block."""
+    """Name to float32 array; activations keep their size from block to block."""
     random, weights = np.random.default_rng(seed), {}
 
     def put(name, shape, deviation, mean=0.0):
@@ -211,7 +211,8 @@ class Graph:
         x = self.add("Add", x, self.weight(f"{embeddings}/position_embedding/embeddings"))
         hidden = np.triu(np.full((CONTEXT, CONTEXT), np.finfo(np.float32).min), 1)
         mask = self.constant("mask", hidden.astype(np.float32))
-        x = self.normalize(self.blocks(x, "text_model", CONTEXT, mask), "text_model/final_layer_norm")
+        x = self.blocks(x, "text_model", CONTEXT, mask)
+        x = self.normalize(x, "text_model/final_layer_norm")
         # No id is larger than that of the end token.
         last = self.add("ArgMax", ids, axis=1, keepdims=1)
         x = self.add("GatherND", x, last, batch_dims=1)

@@ -1,4 +1,4 @@
-"""What scripts/bench prepares: a Python environment with the peers, models of one set of weights."""
+"""What scripts/bench prepares: a Python environment with the peers, and models."""
 import json
 import os
 import pathlib
@@ -118,5 +118,5 @@ class Prepared:
         for tower, row in cosines.items():
             for engine, cosine in row.items():
                 if engine.endswith("-f32") and not cosine > 0.9999:
-                    raise Broken(f"{engine} computes something else: cosine {cosine}, {tower} tower")
+                    raise Broken(f"{engine}, {tower} tower: something else, cosine {cosine}")
         print("\nAll engines in float32 compute the same.")

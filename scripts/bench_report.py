@@ -105,7 +105,8 @@ def report(results):
         lines += [f"## {name}", ""]
         if case["tokens"] and case["tokens"] < CONTEXT:
             lines += [f"Peers run all {CONTEXT} tokens, whatever the text.", ""]
-        lines += [table(["engine", "ms an item", "rounds", "ratio", "load ms", "first ms", "peak MB"],
+        lines += [table(["engine", "ms an item", "rounds", "ratio", "load ms", "first ms",
+                         "peak MB"],
                         rows(case["engines"], "median_ms", case["batch"],
                              [("load_ms", 1, 1), ("first_ms", 1, 1), memory])), ""]
         lines += [*verdicts(case["engines"], "median_ms"), ""]

@@ -3,6 +3,7 @@
 #include "architecture.h"
 
 #ifdef CLIP_X86_64
+#define V_LENDS_FLOATS
 #include "vector-avx2.h"
 
 #define V_SET avx2

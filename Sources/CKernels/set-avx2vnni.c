@@ -4,6 +4,7 @@
 
 #ifdef CLIP_X86_64
 #define V_HAS_VNNI
+#define V_FLOATS_OF avx2
 #include "vector-avx2.h"
 
 #define V_SET avx2vnni

@@ -3,6 +3,7 @@
 #include "architecture.h"
 
 #ifdef CLIP_ARM64
+#define V_LENDS_FLOATS
 #include "vector-neon.h"
 
 #define V_SET neondot

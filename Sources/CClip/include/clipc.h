@@ -110,8 +110,9 @@ clip_status clip_model_open_file(const char *path, clip_model **model);
 /// Holds every byte of a runtime file in memory against the format, as `clipc verify` does.
 ///
 /// What is wrong, or nothing, is written to `message` as a sentence that ends with a zero byte, cut
-/// to `message_byte_count` bytes; null with 0 leaves it out. Opening does less: it does not look at
-/// the weights. Not there in builds for bare metal.
+/// to `message_byte_count` bytes; null with 0 leaves it out. A library built without the Swift
+/// standard library says what kind of fault it is, another one where it lies. Opening does less: it
+/// does not look at the weights.
 clip_status clip_model_verify(
     const void *bytes, size_t byte_count, char *message, size_t message_byte_count);
 
