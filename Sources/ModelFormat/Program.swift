@@ -81,8 +81,14 @@ public struct Buffer: Equatable, Sendable {
     self.slot = slot
   }
 
-  /// Bytes from one row to the next: a multiple of 64.
-  public var rowByteCount: Int { aligned(quantization == nil ? columns * 4 : columns) }
+  /// Bytes from one row to the next: a multiple of 64, but not of 2048.
+  ///
+  /// Products read a dozen rows side by side, which at a greater power of two apart would drive each
+  /// other out of the few places that the nearest cache has for them.
+  public var rowByteCount: Int {
+    let size = aligned(quantization == nil ? columns * 4 : columns)
+    return size % 2048 == 0 ? size + 64 : size
+  }
 
   /// Whether it has float32 numbers.
   public var isFloat: Bool { quantization == nil && !isIndices }
