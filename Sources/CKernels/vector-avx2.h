@@ -128,22 +128,7 @@ V_INLINE vb b_signed(vb x, vb sign) { return _mm256_sub_epi8(_mm256_xor_si256(x,
 V_INLINE void b_store(int8_t *p, int index, vb x) {
   _mm256_storeu_si256((__m256i *)(p + 32 * index), x);
 }
-V_INLINE void b_interleave(const uint8_t *const rows[4], size_t column, int8_t *to) {
-  __m128i bytes[4], pairs[4];
-  for (int r = 0; r < 4; r += 1) {
-    const __m128i row = _mm_loadu_si128((const __m128i *)(rows[r] + column));
-    bytes[r] = _mm_xor_si128(row, _mm_set1_epi8((char)128));
-  }
-  for (int r = 0; r < 2; r += 1) {
-    pairs[r] = _mm_unpacklo_epi8(bytes[2 * r], bytes[2 * r + 1]);
-    pairs[2 + r] = _mm_unpackhi_epi8(bytes[2 * r], bytes[2 * r + 1]);
-  }
-  for (int half = 0; half < 2; half += 1) {
-    __m128i *out = (__m128i *)(to + 32 * half);
-    _mm_storeu_si128(out, _mm_unpacklo_epi16(pairs[2 * half], pairs[2 * half + 1]));
-    _mm_storeu_si128(out + 1, _mm_unpackhi_epi16(pairs[2 * half], pairs[2 * half + 1]));
-  }
-}
+#include "vector-x86.inc"
 
 typedef __m256i vq;
 V_INLINE vq v_load_quads(const int8_t *p) { return v_load_bytes(p); }
