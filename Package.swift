@@ -77,7 +77,8 @@ let package = Package(
       dependencies: [
         "Charts", "Checkpoints", "ClipRuntime", "Datasets", "Evaluation", "Execution", "Export",
         "GraphIR",
-        "ModelFormat", "Operators", "Passes", "Preprocessing", "TensorCore", "Training", "CKernels",
+        "ModelFormat", "Operators", "Passes", "Preprocessing", "TensorCore", "Training", "CClip",
+        "CKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Yams", package: "Yams"),
       ], swiftSettings: swift),

@@ -209,3 +209,15 @@ public func clip_status_message(_ status: clip_status) -> UnsafePointer<CChar>? 
     }
   return UnsafeRawPointer(message.utf8Start).assumingMemoryBound(to: CChar.self)
 }
+
+/// Tells the version of the library, see `clipc.h`.
+@c @implementation
+public func clip_version() -> UnsafePointer<CChar>? {
+  UnsafeRawPointer(RuntimeVersion.text.utf8Start).assumingMemoryBound(to: CChar.self)
+}
+
+/// Tells the newest format that is known, see `clipc.h`.
+@c @implementation
+public func clip_format_version() -> UInt32 {
+  UInt32(Layout.majorVersion) << 16 | UInt32(Layout.minorVersion)
+}

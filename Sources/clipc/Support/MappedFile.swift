@@ -1,3 +1,4 @@
+import CClip
 import Glibc
 
 /// A file's bytes in place, read-only.
@@ -7,25 +8,17 @@ final class MappedFile {
 
   /// Maps the file at `path`.
   init(path: String) throws {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      throw Failure(.missingInput, "\(path): \(String(cString: strerror(errno)))")
-    }
-    defer { close(descriptor) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+    var (start, count) = (UnsafeRawPointer?.none, 0)
+    guard clip_file_map(path, &start, &count) else {
+      let code = clip_file_error()
+      guard code == EISDIR || code == EINVAL else {
+        throw Failure(.missingInput, "\(path): \(String(cString: strerror(code)))")
+      }
       throw Failure(.malformedInput, "\(path): expected a file, found something else")
     }
-    guard status.st_size > 0 else {
-      throw Failure(.malformedInput, "\(path): the file is empty")
-    }
-    let address = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0)
-    guard let address, address != MAP_FAILED else {
-      throw Failure(
-        .malformedInput, "\(path): cannot be mapped: \(String(cString: strerror(errno)))")
-    }
-    bytes = UnsafeRawBufferPointer(start: address, count: Int(status.st_size))
+    guard count > 0 else { throw Failure(.malformedInput, "\(path): the file is empty") }
+    bytes = UnsafeRawBufferPointer(start: start, count: count)
   }
 
-  deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count) }
+  deinit { clip_file_unmap(bytes.baseAddress, bytes.count) }
 }
