@@ -117,7 +117,9 @@ let package = Package(
       ],
       exclude: ["Resources"], swiftSettings: swift),
     tests("PassesTests", ["Passes", "Training", "Execution", "Operators", "TestSupport"]),
-    tests("ExportTests", ["Export", "Execution", "ClipRuntime", "ModelFormat", "TestSupport"]),
+    tests(
+      "ExportTests",
+      ["Export", "Execution", "Passes", "ClipRuntime", "ModelFormat", "TestSupport"]),
     tests("ModelFormatTests", ["ModelFormat", "RuntimeFixtures"]),
     tests(
       "ClipRuntimeTests",

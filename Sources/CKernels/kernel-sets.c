@@ -18,10 +18,14 @@ static bool clip_cpu_has_avx512_vnni(void) {
 }
 
 // Not among the names that every compiler's `__builtin_cpu_supports` knows.
-static bool clip_cpu_has_avx_vnni(void) {
+static bool clip_cpu_has_leaf_7_1(int bit) {
   unsigned a, b, c, d;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1) != 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> bit & 1) != 0;
 }
+
+static bool clip_cpu_has_avx_vnni(void) { return clip_cpu_has_leaf_7_1(4); }
+
+static bool clip_cpu_has_avx512_bf16(void) { return clip_cpu_has_leaf_7_1(5); }
 #endif
 
 #ifdef CLIP_ARM64
@@ -37,6 +41,11 @@ static bool clip_cpu_has_neon_i8mm(void) {
   const unsigned long matrix_product = 1ul << 13;
   return (getauxval(AT_HWCAP2) & matrix_product) != 0;
 }
+
+static bool clip_cpu_has_neon_bf16(void) {
+  const unsigned long bfloat16 = 1ul << 14;
+  return (getauxval(AT_HWCAP2) & bfloat16) != 0;
+}
 #else
 static bool clip_cpu_has_neon_dot(void) {
 #ifdef __ARM_FEATURE_DOTPROD
@@ -48,6 +57,14 @@ static bool clip_cpu_has_neon_dot(void) {
 
 static bool clip_cpu_has_neon_i8mm(void) {
 #ifdef __ARM_FEATURE_MATMUL_INT8
+  return true;
+#else
+  return false;
+#endif
+}
+
+static bool clip_cpu_has_neon_bf16(void) {
+#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
   return true;
 #else
   return false;

@@ -3,6 +3,8 @@
 #include "architecture.h"
 
 #ifdef CLIP_X86_64
+#define V_LENDS_FLOATS
+#define V_LENDS_INTEGERS
 #include "vector-avx512.h"
 
 #define V_SET avx512vnni

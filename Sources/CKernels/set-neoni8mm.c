@@ -5,6 +5,7 @@
 #ifdef CLIP_ARM64
 #define V_HAS_I8MM
 #define V_FLOATS_OF neondot
+#define V_LENDS_INTEGERS
 #include "vector-neon.h"
 
 #define V_SET neoni8mm

@@ -72,6 +72,29 @@ size_t clip_pw_scratch_byte_count(size_t input_count, size_t group_size, bool is
   return is_too_large || bytes > PTRDIFF_MAX ? PTRDIFF_MAX : bytes;
 }
 
+size_t clip_f32_bf16w_row_byte_count(size_t input_count, size_t element_byte_count) {
+  size_t bytes;
+  if (__builtin_add_overflow(input_count, (size_t)1, &bytes) ||
+      __builtin_mul_overflow(bytes & ~(size_t)1, element_byte_count, &bytes) ||
+      __builtin_add_overflow(bytes, (size_t)127, &bytes)) {
+    return 0;
+  }
+  bytes = (bytes - 64) & ~(size_t)63;
+  // Rows that lie apart by a great power of two share few places of the cache.
+  return bytes % 2048 == 0 ? bytes + 64 : bytes;
+}
+
+size_t clip_f32_bf16w_scratch_byte_count(size_t row_count, size_t input_count) {
+  const size_t row_bytes = clip_f32_bf16w_row_byte_count(input_count, sizeof(float));
+  if (row_bytes == 0) return PTRDIFF_MAX;
+  // Whole tiles, as many as stay in the second-level cache.
+  const size_t fitting = ROW_BLOCK_BYTES / row_bytes / TILE_ROWS_MAX * TILE_ROWS_MAX;
+  const size_t rows = smaller(row_count, fitting > TILE_ROWS_MAX ? fitting : TILE_ROWS_MAX);
+  size_t bytes;
+  const bool is_too_large = __builtin_mul_overflow(rows, row_bytes, &bytes);
+  return is_too_large || bytes > PTRDIFF_MAX ? PTRDIFF_MAX : bytes;
+}
+
 size_t clip_f32_transposed_count(size_t row_count, size_t column_count) {
   size_t rows, count;
   const bool is_too_large = __builtin_add_overflow(row_count, (size_t)15, &rows) ||

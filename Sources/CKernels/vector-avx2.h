@@ -102,6 +102,23 @@ V_INLINE vf v_load_bfloat16(const uint16_t *p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(v_load_words(p), 16));
 }
 
+V_INLINE vf v_round_bfloat16(vf x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i unordered = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  const __m256i y = _mm256_blendv_epi8(_mm256_add_epi32(bits, half), quiet, unordered);
+  return _mm256_castsi256_ps(_mm256_and_si256(y, _mm256_set1_epi32((int)0xffff0000)));
+}
+
+typedef __m256i vh;
+V_INLINE vh h_load(const uint16_t *p) { return v_load_bytes(p); }
+V_INLINE vf h_first(vh x) { return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)); }
+V_INLINE vf h_second(vh x) {
+  return _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32((int)0xffff0000)));
+}
+
 #define B_COUNT 2
 typedef __m256i vb;
 V_INLINE vb b_set(uint8_t x) { return _mm256_set1_epi8((char)x); }

@@ -1,4 +1,6 @@
 // Vector primitives for AVX-512 with VNNI: 16 lanes. vector-portable.h says what each does.
+//
+// With `V_HAS_BFLOAT16` bfloat16 is multiplied as it is.
 
 #ifndef CLIP_VECTOR_AVX512_H
 #define CLIP_VECTOR_AVX512_H
@@ -8,7 +10,12 @@
 #include "vector.h"
 
 #define V_COUNT 16
+#ifdef V_HAS_BFLOAT16
+#define V_TARGET \
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,fma")))
+#else
 #define V_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")))
+#endif
 #define V_INLINE static inline __attribute__((always_inline, unused)) V_TARGET
 
 typedef __m512 vf;
@@ -75,6 +82,36 @@ V_INLINE vf v_load_float16(const uint16_t *p) {
 V_INLINE vf v_load_bfloat16(const uint16_t *p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(v_load_words(p), 16));
 }
+
+V_INLINE vf v_round_bfloat16(vf x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+  const __m512i y = _mm512_mask_or_epi32(
+      _mm512_add_epi32(bits, half), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), bits,
+      _mm512_set1_epi32(0x400000));
+  return _mm512_castsi512_ps(_mm512_and_si512(y, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+typedef __m512i vh;
+V_INLINE vh h_load(const uint16_t *p) { return _mm512_loadu_si512(p); }
+#ifdef V_HAS_BFLOAT16
+V_INLINE vh h_pair(const uint16_t *p) {
+  int32_t two;
+  __builtin_memcpy(&two, p, 4);
+  return _mm512_set1_epi32(two);
+}
+V_INLINE vf h_dot(vf sum, vh a, vh w) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)w); }
+V_INLINE void v_store_bfloat16(uint16_t *p, vf x) {
+  const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(upper));
+}
+#else
+V_INLINE vf h_first(vh x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); }
+V_INLINE vf h_second(vh x) {
+  return _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32((int)0xffff0000)));
+}
+#endif
 
 #define B_COUNT 1
 typedef __m512i vb;

@@ -4,6 +4,7 @@
 // The dot product takes two operands of the same sign. Flipping the top bit of an int8 weight adds
 // 128 to it, as uint8; 128 times the sum of the row of activations is taken off again at the end.
 // With `V_HAS_I8MM` uint8 is multiplied by int8, even in whole matrices, and needs none of this.
+// With `V_HAS_BFLOAT16` bfloat16 is multiplied as it is.
 
 #ifndef CLIP_VECTOR_NEON_H
 #define CLIP_VECTOR_NEON_H
@@ -13,7 +14,9 @@
 #include "vector.h"
 
 #define V_COUNT 4
-#ifdef V_HAS_I8MM
+#ifdef V_HAS_BFLOAT16
+#define V_TARGET __attribute__((target("arch=armv8.2-a+dotprod+i8mm+bf16,tune=neoverse-v1")))
+#elif defined(V_HAS_I8MM)
 // For other processors, compilers load weights so far ahead that they run out of registers.
 #define V_TARGET __attribute__((target("arch=armv8.2-a+dotprod+i8mm,tune=neoverse-v1")))
 #else
@@ -106,6 +109,36 @@ V_INLINE vf v_load_float16(const uint16_t *p) {
 V_INLINE vf v_load_bfloat16(const uint16_t *p) {
   return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
+
+V_INLINE vf v_round_bfloat16(vf x) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(x);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+  const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+  const uint32x4_t y = vbslq_u32(vceqq_f32(x, x), rounded, quiet);
+  return vreinterpretq_f32_u32(vandq_u32(y, vdupq_n_u32(0xffff0000)));
+}
+
+typedef uint32x4_t vh;
+V_INLINE vh h_load(const uint16_t *p) { return vreinterpretq_u32_u16(vld1q_u16(p)); }
+#ifdef V_HAS_BFLOAT16
+V_INLINE vh h_pair(const uint16_t *p) {
+  uint32_t two;
+  __builtin_memcpy(&two, p, 4);
+  return vdupq_n_u32(two);
+}
+V_INLINE vf h_dot(vf sum, vh a, vh w) {
+  return vbfdotq_f32(sum, vreinterpretq_bf16_u32(a), vreinterpretq_bf16_u32(w));
+}
+V_INLINE void v_store_bfloat16(uint16_t *p, vf x) {
+  vst1_u16(p, vshrn_n_u32(vreinterpretq_u32_f32(x), 16));
+}
+#else
+V_INLINE vf h_first(vh x) { return vreinterpretq_f32_u32(vshlq_n_u32(x, 16)); }
+V_INLINE vf h_second(vh x) {
+  return vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff0000)));
+}
+#endif
 
 #define B_COUNT 4
 typedef uint8x16_t vb;

@@ -67,6 +67,22 @@ V_INLINE void v_store_codes(uint8_t *p, vi x) { *p = (uint8_t)x; }
 V_INLINE vf v_load_float16(const uint16_t *p) { return clip_float_from_float16(*p); }
 V_INLINE vf v_load_bfloat16(const uint16_t *p) { return clip_float_from_bits((uint32_t)*p << 16); }
 
+// To the nearest bfloat16, ties to even, as a float; what is not a number stays so.
+V_INLINE vf v_round_bfloat16(vf x) {
+  const uint32_t bits = clip_bits_of_float(x), half = 0x7fffu + (bits >> 16 & 1u);
+  return clip_float_from_bits((x == x ? bits + half : bits | 0x400000u) & 0xffff0000u);
+}
+
+// Two neighbouring bfloat16 weights of each of V_COUNT channels of a panel of pairs.
+//
+// With `V_HAS_BFLOAT16` a set multiplies pairs: it has `h_pair`, which spreads a pair of activations
+// over lanes, `h_dot`, which adds both products of each lane to its sum, rounded in any order, and
+// `v_store_bfloat16`, which stores what is rounded already.
+typedef uint32_t vh;
+V_INLINE vh h_load(const uint16_t *p) { return p[0] | (uint32_t)p[1] << 16; }
+V_INLINE vf h_first(vh x) { return clip_float_from_bits(x << 16); }
+V_INLINE vf h_second(vh x) { return clip_float_from_bits(x & 0xffff0000u); }
+
 // A block of 64 codes in `B_COUNT` vectors of bytes: vector `index` of their 4, 2 or 1 bits, which
 // lie together: byte i of n has the bits of codes i, i + n, i + 2 n and so on, from the low end up.
 #define B_COUNT 64

@@ -57,9 +57,10 @@ struct ArenaPlan {
     pooledPositions = try reserve(8, times: items)
     let image = limits.imageCount > 0 ? reader.imageProgram : nil
     let text = limits.textCount > 0 && limits.tokenCount > 0 ? reader.textProgram : nil
-    for program in [image, text] {
+    for (program, count) in [(image, limits.imageCount), (text, limits.textCount)] {
       guard let program else { continue }
-      let needed = try ArenaPlan.scratchByteCount(program, reader, tokens: limits.tokenCount)
+      let needed = try ArenaPlan.scratchByteCount(
+        program, reader, items: count, tokens: limits.tokenCount)
       scratchByteCount = max(scratchByteCount, needed)
       tokenPlanByteCount = max(tokenPlanByteCount, ArenaPlan.tokenPlanByteCount(program))
     }
@@ -170,7 +171,7 @@ struct ArenaPlan {
   }
 
   private static func scratchByteCount(
-    _ program: Program, _ reader: ModelReader, tokens: Int
+    _ program: Program, _ reader: ModelReader, items: Int, tokens: Int
   ) throws(RuntimeError) -> Int {
     var most = 0
     for instruction in program.instructions {
@@ -189,10 +190,14 @@ struct ArenaPlan {
         floats = clip_f32_select_tokens_scratch_count(
           try rowCount(program.buffers[op.input], tokens: tokens))
       case .linear(let op):
-        floats = widenedCount(reader.tensors[op.weight], program.buffers[op.input])
+        let input = program.buffers[op.input]
+        let rows = try rowCount(input, tokens: tokens)
+        floats = productCount(reader.tensors[op.weight], input, rows: rows, times: items)
       case .expertLinear(let op):
+        let input = program.buffers[op.input]
+        let rows = try rowCount(program.buffers[op.order], tokens: tokens)
         floats = op.experts.reduce(0) {
-          max($0, widenedCount(reader.tensors[$1.weight], program.buffers[op.input]))
+          max($0, productCount(reader.tensors[$1.weight], input, rows: rows, times: items))
         }
       case .routeTokens(let op):
         let logits = program.buffers[op.logits]
@@ -207,8 +212,14 @@ struct ArenaPlan {
     return aligned(most)
   }
 
-  /// Floats of scratch in which a product of `input` widens its weights.
-  private static func widenedCount(_ weight: TensorRecord, _ input: Buffer) -> Int {
+  /// Floats of scratch in which a product of `input` widens its weights or rounds its rows.
+  private static func productCount(
+    _ weight: TensorRecord, _ input: Buffer, rows: Int, times items: Int
+  ) -> Int {
+    if weight.layout == .pairs {
+      let (count, overflow) = rows.multipliedReportingOverflow(by: items)
+      return clip_f32_bf16w_scratch_byte_count(overflow ? Int.max : count, weight.columns) / 4
+    }
     guard weight.isWidened else { return 0 }
     let isFloat = input.quantization == nil
     return clip_pw_scratch_byte_count(weight.columns, weight.groupSize, isFloat) / 4 + 1

@@ -126,6 +126,7 @@ package struct ModelSummary: Codable, Sendable, Equatable {
         return "int\((Int(op.parameters.highest) + 1).trailingZeroBitCount)"
       }
       if let op = node.op as? FakeQuantizeTokens { return "int\(op.bitCount) per token" }
+      if node.op is RoundToBFloat16 { return "bfloat16" }
     }
     return "float32"
   }

@@ -92,6 +92,7 @@ extension Lowering {
   private mutating func expertOperands(
     _ node: Node, _ op: GroupedLinear, _ inputCodes: ActivationQuantization?
   ) throws(ExportError) -> [ExpertLinear.Expert] {
+    let isRounded = isRounded(node.inputs[0])
     var stacks: [WeightStack] = []
     var experts: [ExpertLinear.Expert] = []
     for index in 0..<op.experts {
@@ -101,9 +102,14 @@ extension Lowering {
       guard stack.isInteger || inputCodes == nil else {
         throw unsupported(node, "activations that are codes need weights that are codes")
       }
+      guard stack.isBFloat16 || !isRounded else {
+        throw unsupported(node, "activations that are bfloat16 need weights that are bfloat16")
+      }
       stacks.append(stack)
-      experts.append(
-        ExpertLinear.Expert(weight: add("\(node.name).\(index).weight") { stack.panels }))
+      let weight = add("\(node.name).\(index).weight") {
+        isRounded ? stack.pairs : stack.panels
+      }
+      experts.append(ExpertLinear.Expert(weight: weight))
     }
     for (index, stack) in stacks.enumerated() {
       let name = "\(node.name).\(index)"

@@ -73,6 +73,7 @@ struct Lowering {
         let output = makeBuffer(node.outputs[0], codes: op.parameters)
         builder.append(.quantize(input: input, output: output), name: node.name)
       case let op as FakeQuantizeTokens: try lower(node, op)
+      case is RoundToBFloat16: try lowerRounding(node)
       case is Add:
         let left = try buffer(of: node.inputs[0], for: node.outputs[0])
         let right = try buffer(of: node.inputs[1], for: node.outputs[0])
@@ -138,6 +139,27 @@ struct Lowering {
     rowScales[value] = scales
     builder.append(
       .quantizeTokens(input: input, output: output, scales: scales), name: node.name)
+  }
+
+  /// Whether `value` is what rounding to bfloat16 makes; its buffer holds what was rounded.
+  func isRounded(_ value: Value) -> Bool {
+    guard case .node(let index) = graph.origin(of: value) else { return false }
+    return graph.nodes[index].op is RoundToBFloat16
+  }
+
+  /// Nothing to do: products with weights in pairs round what they read.
+  private mutating func lowerRounding(_ node: Node) throws(ExportError) {
+    let value = node.outputs[0]
+    let readers = needs.readers(of: value, in: graph)
+    let isMultiplied = readers.allSatisfy { reader in
+      (reader.op is Operators.Linear || reader.op is GroupedLinear)
+        && reader.inputs.count { $0 == value } == 1 && reader.inputs[0] == value
+    }
+    guard isMultiplied, !graph.outputs.contains(where: { $0.value == value }) else {
+      throw unsupported(node, "only products with bfloat16 weights may read what it rounds")
+    }
+    expertRows[value] = expertRows[node.inputs[0]]
+    alias(value, to: try buffer(of: node.inputs[0], for: value))
   }
 
   /// Makes the buffer of `value`, which holds codes where `codes` says so.

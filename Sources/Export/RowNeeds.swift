@@ -28,7 +28,8 @@ struct RowNeeds {
         full.formUnion(node.inputs)
         full.formUnion(node.outputs)
       case is Linear, is LayerNorm, is Add, is QuickGELU, is GELU, is FakeQuantize,
-        is FakeQuantizeTokens, is ExpertGates, is GroupedLinear, is CombineExperts:
+        is FakeQuantizeTokens, is RoundToBFloat16, is ExpertGates, is GroupedLinear,
+        is CombineExperts:
         if needsAllRows { full.formUnion(node.inputs) }
       case let op as RouteTokens:
         // With a capacity tokens compete, so that the choice for one depends on others.

@@ -66,6 +66,14 @@ struct WeightStack {
       .panels)
   }
 
+  /// Whether the elements are floats that bfloat16 holds.
+  var isBFloat16: Bool {
+    !isInteger && floats.allSatisfy { $0.bitPattern & 0xFFFF == 0 && $0.isFinite }
+  }
+
+  /// The weights, which are bfloat16, in panels of pairs.
+  var pairs: StoredTensor { .pairs(floats, rows: rows, columns: columns) }
+
   /// The weights in panels, or those that are left after pruning in whatever layout suits them.
   func stored(for inputRows: RowRule) -> StoredTensor {
     let panels = panels

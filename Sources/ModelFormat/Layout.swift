@@ -10,7 +10,7 @@ public enum Layout {
   public static var majorVersion: UInt16 { 1 }
   /// The newest minor version this code writes, where a file has what came with it; files with a
   /// newer one are read.
-  public static var minorVersion: UInt16 { 4 }
+  public static var minorVersion: UInt16 { 5 }
   /// The byte order marker as a little-endian reader sees it.
   public static var byteOrderMarker: UInt32 { 0x0102_0304 }
   /// Bytes of the fixed header in front of the section table.
@@ -103,6 +103,7 @@ public enum StoredType: UInt8, Sendable, CaseIterable {
     case .panels: isFloat || isInteger
     case .bitmap, .pattern: self == .float32 || self == .int8
     case .sparse: self == .float32
+    case .pairs: self == .bfloat16
     }
   }
 
@@ -122,12 +123,29 @@ public enum TensorLayout: UInt8, Sendable, CaseIterable {
   case pattern = 3
   /// As ``bitmap``, float32, multiplied as it is.
   case sparse = 4
+  /// Panels of 16 rows, two columns together, bfloat16; what they multiply is rounded to bfloat16.
+  case pairs = 5
 
   /// Whether only the elements that are not zero are stored.
-  public var isSparse: Bool { self != .rowMajor && self != .panels }
+  public var isSparse: Bool { self == .bitmap || self == .pattern || self == .sparse }
+
+  /// Columns of a panel whose elements lie together.
+  func groupCount(of type: StoredType) -> Int {
+    switch self {
+    case .panels: type.isInteger ? Layout.int8GroupCount : 1
+    case .pairs: 2
+    case .rowMajor, .bitmap, .pattern, .sparse: 1
+    }
+  }
 
   /// The minor version of the format that has the layout first.
-  var minorVersion: UInt16 { rawValue <= 1 ? 0 : 1 }
+  var minorVersion: UInt16 {
+    switch self {
+    case .rowMajor, .panels: 0
+    case .bitmap, .pattern, .sparse: 1
+    case .pairs: 5
+    }
+  }
 }
 
 /// What a section of the file holds; raw values are frozen and give the order in the file.

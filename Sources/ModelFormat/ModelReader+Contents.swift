@@ -36,7 +36,7 @@ extension ModelReader {
       }
       if record.storedType == .codes {
         try verifyCodePadding(index, record, data)
-      } else if record.layout == .panels {
+      } else if record.layout == .panels || record.layout == .pairs {
         try verifyPadding(index, record, data)
       }
     }
@@ -90,8 +90,7 @@ extension ModelReader {
   private func verifyPadding(
     _ index: Int, _ record: TensorRecord, _ data: UnsafeRawBufferPointer
   ) throws(ModelError) {
-    let isInteger = record.storedType == .int8
-    let group = isInteger ? Layout.int8GroupCount : 1
+    let group = record.layout.groupCount(of: record.storedType)
     let size = record.storedType.byteCount
     let groupCount = (record.columns + group - 1) / group
     let panelCount = (record.rows + Layout.panelRowCount - 1) / Layout.panelRowCount

@@ -48,7 +48,8 @@ extension ProgramVerifier {
     for (index, expert) in op.experts.enumerated() {
       try checkWeights(expert, of: source, operand: 7 + 4 * index)
       let weight = tensors[expert.weight]
-      try require(weight.layout == .panels, .tensorType(tensor: expert.weight))
+      try require(
+        weight.layout == .panels || weight.layout == .pairs, .tensorType(tensor: expert.weight))
       try require(
         weight.rows == width,
         .tensorShape(

@@ -29,6 +29,9 @@ public struct TensorRecord: Equatable, Sendable {
     layout == .panels && (storedType == .codes || storedType.isShortFloat || groupSize != 0)
   }
 
+  /// Whether products with it need scratch: it is widened, or what it meets is rounded.
+  public var isScratched: Bool { isWidened || layout == .pairs }
+
   /// Bytes that a dense tensor of this type, layout and shape takes, or nil where they overflow;
   /// codes have `codeBitCount` bits each.
   public static func byteCount(
@@ -36,9 +39,9 @@ public struct TensorRecord: Equatable, Sendable {
   ) -> Int? {
     var rows = rows
     var columns = columns
-    if layout == .panels {
+    if layout == .panels || layout == .pairs {
       rows = padded(rows, to: Layout.panelRowCount)
-      if type.isInteger { columns = padded(columns, to: Layout.int8GroupCount) }
+      columns = padded(columns, to: layout.groupCount(of: type))
     } else if type == .codes {
       columns = padded(columns, to: Layout.blockCount)
     }

@@ -11,7 +11,8 @@ extension OperatorRegistry {
     Add.self, AddPositions.self, Attention.self, CombineExperts.self, Embedding.self,
     ExpertGates.self, FakeQuantize.self, FakeQuantizeTokens.self, GELU.self, GroupedLinear.self,
     L2Normalize.self, LayerNorm.self, Linear.self, PrependToken.self, QuickGELU.self,
-    RouteTokens.self, SelectEndToken.self, SelectToken.self, UnfoldPatches.self,
+    RoundToBFloat16.self, RouteTokens.self, SelectEndToken.self, SelectToken.self,
+    UnfoldPatches.self,
   ]
 
   /// What shortens sequences at inference, by choices that have no gradient.

@@ -2,6 +2,9 @@
 
 #include "check.h"
 
+#include <math.h>
+#include <string.h>
+
 static const size_t row_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 17, 29, 0};
 static const size_t output_counts[] = {1, 5, 16, 17, 31, 33, 64, 65, 97, 130};
 static const size_t input_counts[] = {1, 3, 4, 5, 7, 8, 9, 12, 13, 16, 20, 31, 33, 64, 67, 97, 0};
@@ -147,6 +150,13 @@ static void close_product(
   close_to(c, e->output.f32, tolerance, s.rows * width);
 }
 
+// The nearest bfloat16, ties to even.
+static float bfloat16_of(float x) {
+  int exponent;
+  const double fraction = frexp(x, &exponent);
+  return (float)ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
+
 static void float_product(check *c, shape s) {
   begin_case("float product %zu x %zu x %zu", s.rows, s.outputs, s.inputs);
   const size_t stride = s.inputs + s.number % 3;
@@ -176,8 +186,33 @@ static void float_by_code_product(check *c, shape s) {
   close_product(c, s, &t.epilogue, t.activations, stride, weights);
 }
 
+static void bfloat16_product(check *c, shape s) {
+  begin_case("bfloat16 product %zu x %zu x %zu", s.rows, s.outputs, s.inputs);
+  const size_t stride = s.inputs + s.number % 3, pairs = (s.inputs + 1) / 2;
+  float *rows = random_floats(c, s.rows * stride, -1, 1);
+  float *rounded = memory(s.rows * stride * sizeof(float));
+  float *weights = random_floats(c, s.outputs * s.inputs, -1, 1);
+  uint16_t *panels = memory(panel_count(s.outputs) * pairs * 32 * sizeof(uint16_t));
+  for (size_t i = 0; i < s.rows * stride; i += 1) rounded[i] = bfloat16_of(rows[i]);
+  for (size_t i = 0; i < s.outputs * s.inputs; i += 1) {
+    const size_t n = i / s.inputs, k = i % s.inputs;
+    uint32_t bits;
+    weights[i] = bfloat16_of(weights[i]);
+    memcpy(&bits, weights + i, 4);
+    panels[(n / 16 * pairs + k / 2) * 32 + n % 16 * 2 + k % 2] = (uint16_t)(bits >> 16);
+  }
+  const clip_f32_bf16w_gemm_arguments t = {
+      .activations = rows, .activations_stride = stride, .weights = panels,
+      .output_count = s.outputs, .input_count = s.inputs, .epilogue = epilogue_of(c, s, false)};
+  c->kernels->f32_bf16w_gemm(
+      &t, all(s.rows), all(panel_count(s.outputs)),
+      memory(clip_f32_bf16w_scratch_byte_count(s.rows, s.inputs)));
+  close_product(c, s, &t.epilogue, rounded, stride, weights);
+}
+
 void check_float_products(check *c) {
   for_shapes(c, float_product);
+  for_shapes(c, bfloat16_product);
   for_shapes(c, float_by_code_product);
 }
 

@@ -99,6 +99,26 @@ func packed(_ weights: [Float], outputs: Int, inputs: Int) -> [Float] {
   return panels
 }
 
+/// `[N, K]` floats, which bfloat16 holds, as panels of pairs `[N/16][K/2][16][2]`.
+func packedPairs(_ weights: [Float], outputs: Int, inputs: Int) -> [UInt16] {
+  let pairs = (inputs + 1) / 2
+  var panels = [UInt16](repeating: 0, count: (outputs + 15) / 16 * pairs * 32)
+  for n in 0..<outputs {
+    for k in 0..<inputs {
+      panels[(n / 16 * pairs + k / 2) * 32 + n % 16 * 2 + k % 2] = UInt16(
+        truncatingIfNeeded: weights[n * inputs + k].bitPattern >> 16)
+    }
+  }
+  return panels
+}
+
+/// The nearest number of 8 binary digits, ties to even.
+func roundedToBFloat16(_ x: Float) -> Float {
+  guard x != 0, x.isFinite else { return x }
+  let step = Double(sign: .plus, exponent: Int(x.exponent) - 7, significand: 1)
+  return Float((Double(x) / step).rounded(.toNearestOrEven) * step)
+}
+
 /// The code of a float by the definition in the header.
 func code(_ x: Float, _ q: clip_quantization) -> UInt8 {
   let rounded = (x * q.inverse_scale).rounded(.toNearestOrEven) + Float(q.zero_point)

@@ -44,6 +44,8 @@ struct ReferenceInterpreter {
       case (.rowMajor, _): row * tensor.columns + column
       case (.panels, .int8), (.panels, .codes):
         (row / 16 * (paddedColumns / 4) + column / 4) * 64 + row % 16 * 4 + column % 4
+      case (.pairs, _):
+        (row / 16 * ((tensor.columns + 1) / 2) + column / 2) * 32 + row % 16 * 2 + column % 2
       default: (row / 16 * tensor.columns + column) * 16 + row % 16
       }
     return tensor.number(index)
@@ -174,6 +176,8 @@ struct ReferenceInterpreter {
     let scale = hasGroups ? nil : op.scale.map { tensor($0)[0] }
     let correction = op.correction.map { tensor($0)[0] }
     let bias = op.bias.map { tensor($0)[0] }
+    let isRounded = parts.tensors[op.weight].layout == .pairs
+    let row = isRounded ? row.map(Self.roundedToBFloat16) : row
     return weights.enumerated().map { channel, weight in
       var sum = zip(row, weight).reduce(0) {
         $0 + ($1.0 - Double(quantization?.zeroPoint ?? 0)) * $1.1
@@ -188,6 +192,13 @@ struct ReferenceInterpreter {
       }
       return sum
     }
+  }
+
+  /// The nearest number of 8 binary digits, ties to even.
+  static func roundedToBFloat16(_ number: Double) -> Double {
+    guard number != 0 else { return 0 }
+    let step = Double(sign: .plus, exponent: number.exponent - 7, significand: 1)
+    return (number / step).rounded(.toNearestOrEven) * step
   }
 
   mutating func run(_ op: Linear) {

@@ -45,7 +45,7 @@ extension StoredTensor {
   func sparseElement(_ row: Int, _ column: Int) -> Int? {
     let size = storedType == .float32 ? 4 : 1
     switch layout {
-    case .rowMajor, .panels: return nil
+    case .rowMajor, .panels, .pairs: return nil
     case .bitmap, .sparse:
       let rowByteCount = (columns + 63) / 64 * 8
       func bit(_ place: Int) -> Int { Int(bytes[place / 8] >> UInt8(place % 8)) & 1 }

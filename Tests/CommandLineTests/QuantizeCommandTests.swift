@@ -33,6 +33,7 @@ import Testing
     (["--activations", "int8", "--attention", "int8"], 0.97),
     (["--activations", "int8", "--select", "clusters", "--smooth", "0.5"], 0.98),
     (["--weights", "float16"], 0.99),
+    (["--weights", "bfloat16", "--activations", "bfloat16"], 0.99),
     (
       [
         "--weights", "int4", "--activations", "int8", "--activation-scales", "token", "--rounding",
@@ -193,6 +194,7 @@ import Testing
     (["--allocation", "greedy"], 64, "--target-bytes"),
     (["--weights", "int4,int8"], 64, "--compare"), (["--smooth", "2"], 64, "smooth"),
     (["--activations", "float16"], 64, "activations"),
+    (["--activations", "bfloat16"], 64, "needs --weights bfloat16"),
     (["--calibration-samples", "100000"], 65, "100000"),
     (["--exclude", "*"], 65, "no weight is left"),
   ])

@@ -54,7 +54,7 @@ func error(_ bytes: [UInt8], _ integrity: ModelReader.Integrity = .tables) -> Mo
     let victims = [
       Attack.victim, Attack.shortenedVictim, Attack.sparseVictim, Attack.packedVictim,
       Attack.tokenScaleVictim, Attack.integerAttentionVictim, Attack.expertVictim,
-      Attack.labelVictim,
+      Attack.labelVictim, Attack.pairVictim,
     ]
     for victim in victims {
       let file = try victim.parts().writer.serialized()

@@ -39,7 +39,8 @@ import Testing
     tiny.precision = precision
     let bytes = try tiny.parts().writer.serialized()
     let name = precision == .weightOnly ? "weight-only" : precision.rawValue
-    #expect(try Formats.file("examples/\(name)-1.0.clipc", bytes) == bytes)
+    let version = precision == .bfloat16 ? "1.5" : "1.0"
+    #expect(try Formats.file("examples/\(name)-\(version).clipc", bytes) == bytes)
   }
 
   @Test func theCommittedExamplesOfVersion1Point1AreWhatTheWriterMakes() throws {
@@ -79,6 +80,10 @@ import Testing
     grouped.width = 8
     let groups = AlignedBytes(try grouped.parts().writer.serialized())
     #expect(try ModelReader(groups.raw).minorVersion == 2)
+    var pairs = TinyModel()
+    pairs.precision = .bfloat16
+    let short = AlignedBytes(try pairs.parts().writer.serialized())
+    #expect(try ModelReader(short.raw).minorVersion == 5)
     let experts = AlignedBytes(try Attack.expertVictim.parts().writer.serialized())
     #expect(try ModelReader(experts.raw).minorVersion == 3)
   }

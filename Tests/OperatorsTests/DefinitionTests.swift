@@ -70,6 +70,20 @@ import Testing
     #expect(abs(y[9] - 1) < 0.008 && abs(y[10] - 0.5) < 0.008 && y[11] == -2)
   }
 
+  @Test func bfloat16IsTheNearestWithTiesToEven() throws {
+    // A bfloat16 has 8 bits, so that around 1 its numbers are 1/128 apart, below 1 half as far.
+    let step: Float = 1 / 128
+    let pairs: [(Float, Float)] = [
+      (1, 1), (1 + step / 2, 1), (1 + 1.5 * step, 1 + 2 * step),
+      ((1 + step / 2).nextUp, 1 + step), (-1 - step / 2, -1), (1 - step / 8, 1), (0, 0),
+      (-0.0, -0.0), (0x1.FFp127, .infinity), (0x1.FEFp127, 0x1.FEp127), (.infinity, .infinity),
+    ]
+    let x = Tensor(shape: [pairs.count + 1], pairs.map(\.0) + [.nan])
+    let y = try evaluate(OperatorCase(op: RoundToBFloat16(), inputs: [x]), as: Float.self)
+    for (found, (_, wanted)) in zip(y, pairs) { #expect(found.bitPattern == wanted.bitPattern) }
+    #expect(y[pairs.count].isNaN)
+  }
+
   @Test func wrongInputsAreNamed() {
     let x = TensorType(.float32, shape: [2, 3])
     #expect(throws: GraphError.self) { try Linear().outputTypes(for: [x]) }

@@ -109,6 +109,7 @@ extension OperatorCase {
         cases.append(random(OptimalScale(codes: range), [[count]]).appending(step))
       }
     }
+    for count in [0, 1, 17, 301] { cases.append(random(RoundToBFloat16(), [[count]])) }
     for bitCount in [2, 4, 8] {
       cases.append(random(FakeQuantizeTokens(bitCount: bitCount), [[3, 17]]))
     }

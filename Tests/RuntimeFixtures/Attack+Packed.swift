@@ -38,6 +38,36 @@ extension Attack {
     ] + operands(file, parts, weight, table)
   }
 
+  /// Attacks on weights in pairs.
+  static func pairs(_ file: [UInt8]) -> [Attack] {
+    let parts = Attack.pairVictim.parts()
+    let weight = parts.tensors.firstIndex { $0.layout == .pairs } ?? 0
+    let vector = parts.tensors.firstIndex { $0.storedType == .float32 } ?? 0
+    let size = UInt64(parts.tensors[weight].bytes.count)
+    func fault(
+      _ name: String, _ index: Int, _ fault: TensorFault, _ edit: (inout [UInt8], Int) -> Void
+    ) -> Attack {
+      Attack(name, file, .tensors, .tensor(index: index, fault)) { edit(&$0, 16 + index * 32) }
+    }
+    let embedding = parts.text?.instructions.firstIndex { $0.opCode == .tokenEmbedding } ?? 0
+    return [
+      fault("pairs-of-floats", vector, .layout(found: 5)) { $0[$1 + 1] = 5 },
+      fault("pairs-of-float16", weight, .layout(found: 5)) { $0[$1] = StoredType.float16.rawValue },
+      fault("pairs-bits", weight, .reserved) { $0[$1 + 2] = 2 },
+      fault("pairs-group", weight, .reserved) { $0.put(UInt32(4), at: $1 + 12) },
+      fault("pairs-bytes", weight, .byteCount(expected: size, found: size - 64)) {
+        $0.put(size - 64, at: $1 + 24)
+      },
+      Attack(
+        "table-of-pairs", file, .textProgram,
+        .instruction(.text, index: embedding, .tensorType(tensor: weight))
+      ) {
+        $0.put(
+          UInt32(weight), at: FileEditor(file).instruction(embedding, .textProgram) + 8)
+      },
+    ]
+  }
+
   /// Attacks on attention over codes.
   static func integerAttention(_ file: [UInt8]) -> [Attack] {
     guard let program = Attack.integerAttentionVictim.parts().image,

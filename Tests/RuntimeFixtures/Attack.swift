@@ -60,6 +60,13 @@ package struct Attack: Sendable {
     return model
   }
 
+  /// A small model whose products are of bfloat16.
+  package static var pairVictim: TinyModel {
+    var model = Attack.victim
+    model.precision = .bfloat16
+    return model
+  }
+
   /// The smallest model whose attention multiplies codes.
   package static var integerAttentionVictim: TinyModel {
     var model = victim
@@ -100,6 +107,7 @@ package struct Attack: Sendable {
       + reductions(try shortenedVictim.parts().writer.serialized())
       + sparseTensors(try sparseVictim.parts().writer.serialized())
       + packedTensors(try packedVictim.parts().writer.serialized())
+      + pairs(try pairVictim.parts().writer.serialized())
       + integerAttention(try integerAttentionVictim.parts().writer.serialized())
       + tokenScales(try tokenScaleVictim.parts().writer.serialized())
       + experts(try expertVictim.parts().writer.serialized())

@@ -171,6 +171,11 @@ struct TinyBuilder {
     if model.precision == .float {
       let weights = pruned(numbers.floats(inputs * count, scale: scale), columns: inputs)
       operands.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")
+    } else if model.precision == .bfloat16 {
+      let weights = numbers.floats(inputs * count, scale: scale).map {
+        Float(bitPattern: $0.bitPattern & 0xFFFF_0000)
+      }
+      operands.weight = tensor(.pairs(weights, rows: count, columns: inputs), name + ".weight")
     } else {
       let weights = pruned(self.codes(inputs * count), columns: inputs)
       operands.weight = tensor(stored(weights, rows: count, columns: inputs), name + ".weight")

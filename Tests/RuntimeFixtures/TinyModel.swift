@@ -8,6 +8,12 @@ package enum TinyPrecision: String, CaseIterable, Sendable {
   case weightOnly
   /// int8 weights, uint8 activations.
   case integer
+  /// bfloat16 weights, float32 activations that products round to bfloat16.
+  case bfloat16
+
+  /// Whether activations are rounded, here from float32 and in a reference from float64, so that
+  /// some fall on the other side.
+  package var roundsActivations: Bool { self == .integer || self == .bfloat16 }
 }
 
 /// A model of both towers with random weights and awkward extents.

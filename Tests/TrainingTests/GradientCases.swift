@@ -38,7 +38,7 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
   static let estimators: Set<String> = [
     FakeQuantize.name, FakeQuantizeActivation.name, FakeQuantizeTokens.name,
     FakeQuantizeWeight.name, ClippingGate.name,
-    OptimalScale.name, QuantizeGradient.name,
+    OptimalScale.name, QuantizeGradient.name, RoundToBFloat16.name,
   ]
 
   /// Operators whose result is a constant of the routing or of the ids: they have no gradient.

@@ -7,11 +7,13 @@
 //              with `w` appended for weights packed in panels (below): `f32w`, `qs8w`,
 //              `s` for weights of which zeros are left out: `f32s`,
 //              and `pw` for weights that are widened before they are multiplied
+//              `bf16` bfloat16, the upper half of a binary32
 //              `qp`   codes of 2 to 8 bits with scales for rows or for groups of their columns
 //              activations come before weights; an output type is named only where nothing else
 //              tells it (outputs are float32, uint8 or both, see `clip_output`)
 //   kernel     `gemm`, `layer_norm`, `attention`, …
-//   isa        `portable`, `avx2`, `avx2vnni`, `avx512vnni`, `neondot`, `neoni8mm`: the kernel set
+//   isa        `portable`, `avx2`, `avx2vnni`, `avx512vnni`, `avx512bf16`, `neondot`, `neoni8mm`,
+//              `neonbf16`: the kernel set
 // Only this grammar's part before `__` is visible: kernels are reached through the one table of
 // kernel sets, `clip_kernel_sets_*`.
 //
@@ -20,7 +22,8 @@
 //   float32  `[ceil(N/16)][K][16]` floats, zero where a channel >= N
 //   codes    of b bits, 2 to 7: `[ceil(N/16)][ceil(K/4)][8 b]` bytes, see Blocks
 //   float16, bfloat16  as float32, 2 bytes each
-// so panel `p` starts at byte `p * ceil(K/4) * 64` or at float `p * K * 16`. Panels that start on
+//   pairs    of bfloat16, `[ceil(N/16)][ceil(K/2)][16][2]`, zero where a channel >= N or an index >= K
+// so panel `p` starts at byte `p * ceil(K/4) * 64`, float `p * K * 16` or pair `p * ceil(K/2) * 16`. Panels that start on
 // 64 bytes are fastest; nothing requires it. One layout serves every kernel set.
 //
 // Blocks. 64 codes of b bits, two's complement, take 8 b bytes: those of the 64 bytes that int8 panels
@@ -252,6 +255,34 @@ typedef struct clip_f32_f32w_gemm_arguments {
   clip_epilogue epilogue;
 } clip_f32_f32w_gemm_arguments;
 
+/// float32 activations, rounded to bfloat16, times bfloat16 weights, accumulated in float32:
+/// `y[m, n] = sum_k bfloat16(activations[m, k]) * weights[n, k]`, then the epilogue.
+///
+/// Numbers round to nearest, ties to even. Where a set has such products they take what is below the
+/// normal numbers for zero.
+typedef struct clip_f32_bf16w_gemm_arguments {
+  /// `[M, K]`. Nothing beyond K is read.
+  const float *CLIP_NONNULL activations;
+  /// In floats, at least K.
+  size_t activations_stride;
+  /// Panels of pairs.
+  const uint16_t *CLIP_NONNULL weights;
+  /// N.
+  size_t output_count;
+  /// K.
+  size_t input_count;
+  clip_epilogue epilogue;
+} clip_f32_bf16w_gemm_arguments;
+
+/// Bytes of scratch of a bfloat16 product, the same for every kernel set; more rows take no less, and
+/// from some number on no more.
+///
+/// Saturates at `PTRDIFF_MAX` when the count does not fit.
+size_t clip_f32_bf16w_scratch_byte_count(size_t row_count, size_t input_count);
+
+/// Bytes from a rounded row of K numbers of so many bytes to the next; 0 when they do not fit.
+size_t clip_f32_bf16w_row_byte_count(size_t input_count, size_t element_byte_count);
+
 /// float32 activations times int8 weights, accumulated in float32:
 /// `y[m, n] = (sum_k activations[m, k] * weights[n, k]) * scale[n]`, then the epilogue.
 typedef struct clip_f32_qs8w_gemm_arguments {
@@ -344,6 +375,11 @@ typedef void clip_qu8_pw_gemm_function(
 /// See `clip_qu8_pw_gemm_function`.
 typedef void clip_f32_pw_gemm_function(
     const clip_f32_pw_gemm_arguments *CLIP_NONNULL arguments, clip_range rows, clip_range panels,
+    void *CLIP_NONNULL scratch);
+/// See `clip_qu8_qs8w_gemm_function`. `scratch` has `clip_f32_bf16w_scratch_byte_count` bytes for the
+/// rows of the range, its contents are not defined before or after; 64-byte alignment is fastest.
+typedef void clip_f32_bf16w_gemm_function(
+    const clip_f32_bf16w_gemm_arguments *CLIP_NONNULL arguments, clip_range rows, clip_range panels,
     void *CLIP_NONNULL scratch);
 
 // MARK: Normalization
@@ -655,8 +691,8 @@ typedef void clip_f32_unfold_function(
 
 // MARK: Measuring
 
-/// Goes `steps` times through the instructions of a product's innermost loop, of uint8 and int8 or of
-/// floats, on registers alone. Returns the number of multiply-adds.
+/// Goes `steps` times through the instructions of a product's innermost loop, of uint8 and int8, of
+/// floats or of bfloat16, on registers alone. Returns the number of multiply-adds.
 typedef size_t clip_peak_function(size_t steps);
 
 /// Reads floats in whole groups of 128, as fast as it can.
@@ -685,12 +721,14 @@ typedef struct clip_kernel_set {
   clip_f32_transpose_function *CLIP_NONNULL f32_transpose;
   clip_qu8_pw_gemm_function *CLIP_NONNULL qu8_pw_gemm;
   clip_f32_pw_gemm_function *CLIP_NONNULL f32_pw_gemm;
+  clip_f32_bf16w_gemm_function *CLIP_NONNULL f32_bf16w_gemm;
   clip_qp_dequantize_function *CLIP_NONNULL qp_dequantize;
   clip_f32_widen_function *CLIP_NONNULL f32_widen;
   clip_f32_quantize_row_function *CLIP_NONNULL f32_quantize_row;
   clip_qu8_attention_function *CLIP_NONNULL qu8_attention;
   clip_peak_function *CLIP_NONNULL qu8_peak;
   clip_peak_function *CLIP_NONNULL f32_peak;
+  clip_peak_function *CLIP_NONNULL bf16_peak;
   clip_f32_read_function *CLIP_NONNULL f32_read;
 } clip_kernel_set;
 

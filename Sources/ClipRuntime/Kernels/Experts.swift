@@ -41,7 +41,7 @@ extension Frame {
     guard used > 0 else { return }
     let operands = op.isOrdered ? orderedRows(op) : gatheredRows(op, count: used, of: all)
     var isScratched = false
-    for expert in op.experts where tensors[expert.weight].isWidened { isScratched = true }
+    for expert in op.experts where tensors[expert.weight].isScratched { isScratched = true }
     let split = ProductSplit(
       rows: used, columns: output.columns, threadCount: threadCount, isScratched: isScratched)
     let job = ExpertJob(frame: self, op: op, operands: operands, split: split)

@@ -85,7 +85,7 @@ extension Frame {
     if weight.layout == .sparse { return runSparse(op, weight) }
     let split = ProductSplit(
       rows: rowCount(op.input), columns: weight.rows, threadCount: threadCount,
-      isScratched: weight.isWidened)
+      isScratched: weight.isScratched)
     let operands = ProductOperands(
       input: UnsafeRawPointer(row(op.input, 0)), inputStride: buffers[op.input].rowByteCount,
       quantization: buffers[op.input].quantization,
@@ -108,7 +108,8 @@ extension Frame {
       residual_stride: op.residual.map { floatStride($0) } ?? 0, output: output(op.output))
   }
 
-  /// Multiplies rows by panels of dense weights, in the scratch of `task` where these are widened.
+  /// Multiplies rows by panels of dense weights, in the scratch of `task` where these are widened or
+  /// the rows rounded.
   func multiply(
     _ operands: ProductOperands, _ weights: ExpertLinear.Expert, _ rows: clip_range,
     _ panels: clip_range, _ task: Int
@@ -118,6 +119,15 @@ extension Frame {
     epilogue.bias = weights.bias.map { tensor($0, as: Float.self) }
     if weight.isWidened {
       return multiplyWidened(operands, weights, epilogue, rows, panels, task)
+    }
+    if weight.layout == .pairs {
+      var arguments = clip_f32_bf16w_gemm_arguments(
+        activations: operands.input.assumingMemoryBound(to: Float.self),
+        activations_stride: operands.inputStride / 4,
+        weights: tensor(weights.weight, as: UInt16.self), output_count: weight.rows,
+        input_count: weight.columns, epilogue: epilogue)
+      return kernels.pointee.f32_bf16w_gemm(
+        &arguments, rows, panels, scratch + task * scratchByteCount)
     }
     let scale = weights.scale.map { tensor($0, as: Float.self) }
     if operands.quantization != nil {

@@ -52,6 +52,25 @@ extension StoredTensor {
     }
   }
 
+  /// Row-major weights `[rows, columns]`, which bfloat16 holds, as panels of pairs
+  /// `[rows / 16][columns / 2][16][2]`.
+  public static func pairs(_ weights: [Float], rows: Int, columns: Int) -> StoredTensor {
+    precondition(weights.count == rows * columns, "weights have the shape given")
+    let pairCount = (columns + 1) / 2
+    var packed = [UInt16](repeating: 0, count: (rows + 15) / 16 * pairCount * 32)
+    for row in 0..<rows {
+      let start = row / 16 * pairCount * 32 + row % 16 * 2
+      for column in 0..<columns {
+        let bits = weights[row * columns + column].bitPattern
+        precondition(bits & 0xFFFF == 0, "weights are bfloat16")
+        packed[start + column / 2 * 32 + column % 2] = UInt16(truncatingIfNeeded: bits >> 16)
+      }
+    }
+    return StoredTensor(
+      storedType: .bfloat16, layout: .pairs, rows: rows, columns: columns,
+      bytes: packed.withUnsafeBytes { Array($0) })
+  }
+
   /// Row-major floats in the shortest type that has all of them exactly: float16, bfloat16 or
   /// float32.
   ///

@@ -222,10 +222,10 @@ final class WalkRun {
 
   /// What a rounding that makes `value` rounds; `value` itself where none does.
   func unrounded(_ value: Value) -> Value {
-    guard case .node(let place) = form.origin(of: value),
-      form.nodes[place].op is FakeQuantize || form.nodes[place].op is FakeQuantizeTokens
-    else { return value }
-    return form.nodes[place].inputs[0]
+    guard case .node(let place) = form.origin(of: value) else { return value }
+    let op = form.nodes[place].op
+    let isRounding = op is FakeQuantize || op is FakeQuantizeTokens || op is RoundToBFloat16
+    return isRounding ? form.nodes[place].inputs[0] : value
   }
 
   /// What the original has in place of `value`.

@@ -6,13 +6,18 @@ extension Graph {
   /// The inputs of `node` that integer kernels would read as codes: all its weights hold codes, or
   /// are among `planned`.
   func integerInputs(of node: Node, planned: Set<Value> = []) -> [Int] {
-    guard let op = node.op as? any QuantizableOp else { return [] }
-    let hasCodes = op.weightInputs.allSatisfy { input in
-      input < node.inputs.count
-        && (planned.contains(node.inputs[input])
-          || parameter(node.inputs[input])?.quantization != nil)
+    activationInputs(of: node) {
+      planned.contains($0) || parameter($0)?.quantization != nil
     }
-    return hasCodes ? op.activationInputs.filter { $0 < node.inputs.count } : []
+  }
+
+  /// The inputs of `node` that meet its weights, where all of these are such as `isWanted` says.
+  func activationInputs(of node: Node, where isWanted: (Value) -> Bool) -> [Int] {
+    guard let op = node.op as? any QuantizableOp else { return [] }
+    let fits = op.weightInputs.allSatisfy { input in
+      input < node.inputs.count && isWanted(node.inputs[input])
+    }
+    return fits ? op.activationInputs.filter { $0 < node.inputs.count } : []
   }
 
   /// The graph in which the nodes named by `reads` read, at the inputs given there, values rounded
@@ -28,8 +33,9 @@ extension Graph {
         let value = node.inputs[position]
         guard let operation = operations[value] else { continue }
         if rounded[value] == nil {
-          var name = "\(self.name(of: value)).codes"
-          while self.value(named: name) != nil { name += ".codes" }
+          let suffix = operation is RoundToBFloat16 ? ".rounded" : ".codes"
+          var name = self.name(of: value) + suffix
+          while self.value(named: name) != nil { name += suffix }
           rounded[value] = try rewriter.result.add(name, operation, inputs[position])
         }
         if let image = rounded[value] { inputs[position] = image }

@@ -89,9 +89,13 @@ struct QuantizationPlan {
     var points = Set<Value>()
     var reads: [String: [Int]] = [:]
     let planned = Set(weights)
+    let short = Set(floats.lazy.filter { $0.format == .bfloat16 }.map(\.value))
     for node in graph.nodes where options.activations != .float32 {
       guard node.outputs.contains(where: wanted.contains), !isExcluded(node.name) else { continue }
-      var inputs = graph.integerInputs(of: node, planned: planned)
+      var inputs =
+        options.activations == .bfloat16
+        ? graph.activationInputs(of: node) { short.contains($0) }
+        : graph.integerInputs(of: node, planned: planned)
       if options.quantizesAttention, node.op is Attention { inputs = [0, 1, 2] }
       inputs.removeAll { graph.isRounded(node.inputs[$0]) }
       guard !inputs.isEmpty else { continue }
@@ -108,8 +112,9 @@ struct QuantizationPlan {
     of graph: Graph, in context: borrowing PassContext
   ) throws(PassError) -> [Value: ActivationStatistics] {
     guard context.calibration != nil else { return [:] }
+    let needsRanges = activationCodes.bitCount != nil && !activationCodes.isPerToken
     return try Calibration.statistics(
-      of: activationCodes.isPerToken ? [] : points, sampling: Set(sites.map(\.activation)),
+      of: needsRanges ? points : [], sampling: Set(sites.map(\.activation)),
       in: graph, context: context)
   }
 }
@@ -124,7 +129,8 @@ extension Graph {
   /// Whether `value` is what a rounding node makes.
   fileprivate func isRounded(_ value: Value) -> Bool {
     guard case .node(let index) = origin(of: value) else { return false }
-    return nodes[index].op is FakeQuantize || nodes[index].op is FakeQuantizeTokens
+    let op = nodes[index].op
+    return op is FakeQuantize || op is FakeQuantizeTokens || op is RoundToBFloat16
   }
 
   /// The weights at the ends of towers: of what reads the patches of an image, and of what the

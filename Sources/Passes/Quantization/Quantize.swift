@@ -38,7 +38,8 @@ package struct Quantize: Pass {
     package var groupSize: Int?
     /// Which integers codes are; nil for what has the lower error.
     package var grid: CodeGrid?
-    /// What activations become: float32 or codes of 2 to 8 bits; codes need calibration data.
+    /// What activations become: float32, bfloat16 where they meet bfloat16 weights, or codes of 2 to
+    /// 8 bits, which need calibration data.
     package var activations = NumberFormat.float32
     /// Whether each token has a scale of its own, found as the model runs.
     package var isPerToken = false
@@ -153,12 +154,12 @@ package struct Quantize: Pass {
     if case .fixed(let strength)? = options.migration, !(0...1).contains(strength) {
       throw .option(name: "smooth", expected: "0 to 1", found: "\(strength)")
     }
-    guard options.activations.bitCount != nil || options.activations == .float32 else {
+    guard options.activations != .float16 else {
       throw .option(
-        name: "activations", expected: "integers or float32",
+        name: "activations", expected: "integers, bfloat16 or float32",
         found: options.activations.rawValue)
     }
-    let needsRanges = options.activations != .float32 && !options.isPerToken
+    let needsRanges = options.activations.bitCount != nil && !options.isPerToken
     if needsRanges || options.rounding != nil, context.calibration == nil {
       throw .needsData(pass: Self.name)
     }
@@ -247,16 +248,26 @@ package struct Quantize: Pass {
   ) throws(PassError) -> [String: ActivationHistogram] {
     guard options.activations != .float32 else { return [:] }
     guard !plan.points.isEmpty else {
-      guard graph.nodes.contains(where: { $0.op is FakeQuantize }) else {
-        throw .unsuitable(
-          pass: Self.name, "activations become integers only where weights are integers")
+      let isBFloat16 = options.activations == .bfloat16
+      let isDone = graph.nodes.contains {
+        isBFloat16 ? $0.op is RoundToBFloat16 : $0.op is FakeQuantize
       }
-      context.report(.note("the activations hold integer codes already"))
+      guard isDone else {
+        let what = isBFloat16 ? "bfloat16" : "integers"
+        throw .unsuitable(
+          pass: Self.name, "activations become \(what) only where weights are \(what)")
+      }
+      context.report(
+        .note("the activations hold \(isBFloat16 ? "bfloat16" : "integer codes") already"))
       return [:]
     }
     var histograms: [String: ActivationHistogram] = [:]
     var rounding: [Value: any Op] = [:]
     for value in graph.values where plan.points.contains(value) {
+      if options.activations == .bfloat16 {
+        rounding[value] = RoundToBFloat16()
+        continue
+      }
       if options.isPerToken, let bitCount = options.activations.bitCount {
         rounding[value] = FakeQuantizeTokens(bitCount: bitCount)
         continue

@@ -37,7 +37,7 @@ struct QuantizeCommand: Command {
   func execute() throws {
     let options = try choice.options()
     for one in options where calibration.data == nil {
-      let ranges = one.activations != .float32 && !one.isPerToken
+      let ranges = one.activations.bitCount != nil && !one.isPerToken
       guard !ranges, one.rounding == nil, one.biasTuning == nil else {
         let what =
           ranges

@@ -26,7 +26,9 @@ struct QuantizationChoice: ParsableArguments {
       symmetric, or full: with one more code on one side. What has the lower error by default.
       """)
   var grid: CodeGrid?
-  @Option(help: "int8 to int2, or float32; a list with --compare.") var activations = "float32"
+  @Option(
+    help: "int8 to int2, float32, or bfloat16 for bfloat16 weights; a list with --compare.")
+  var activations = "float32"
   @Option(
     help: "tensor, or token: a scale for each token, found as the model runs, which needs no data.")
   var activationScales = ActivationScales.tensor
@@ -107,9 +109,13 @@ struct QuantizationChoice: ParsableArguments {
     }
     let all = try formats()
     for one in all {
-      guard one.activations.bitCount != nil || one.activations == .float32 else {
+      guard one.activations != .float16 else {
         throw ValidationError(
-          "--activations must be int2 to int8 or float32, found \(one.activations.rawValue)")
+          "--activations must be int2 to int8, bfloat16 or float32, found float16")
+      }
+      guard one.activations != .bfloat16 || one.weights == .bfloat16 else {
+        throw ValidationError(
+          "--activations bfloat16 needs --weights bfloat16, found \(one.weights.rawValue)")
       }
     }
     let areCodes = all.allSatisfy { $0.activations.bitCount != nil }

@@ -51,6 +51,7 @@ struct BenchReport {
   private static func json(_ peak: MachinePeak) -> JSON {
     .object([
       ("int8_gmacs", .rounded(peak.integerRate / 1e9, 2)),
+      ("bfloat16_gmacs", .rounded(peak.bfloat16Rate / 1e9, 2)),
       ("float32_gmacs", .rounded(peak.floatRate / 1e9, 2)),
       ("read_gigabytes", .rounded(peak.readRate / 1e9, 2)),
     ])
@@ -75,10 +76,10 @@ struct BenchReport {
 
   /// The share of the peak of all products of one kind together, such as `89.1%`; nil without any.
   private static func share(
-    _ nodes: [BenchNode], _ peak: MachinePeak, isInteger: Bool
+    _ nodes: [BenchNode], _ peak: MachinePeak, _ arithmetic: NodeWork.Arithmetic
   ) -> String? {
     let nodes = nodes.filter {
-      $0.work.multiplyAdds > 0 && $0.layout != nil && $0.work.isInteger == isInteger
+      $0.work.multiplyAdds > 0 && $0.layout != nil && $0.work.arithmetic == arithmetic
     }
     guard !nodes.isEmpty else { return nil }
     let needed = nodes.reduce(0) { $0 + $1.work.arithmeticShare(1, peak) }
@@ -108,14 +109,13 @@ struct BenchReport {
   }
 
   private static func line(_ nodes: [BenchNode], _ peak: MachinePeak) -> String {
-    let products = [true, false].compactMap { isInteger in
-      share(nodes, peak, isInteger: isInteger).map {
-        (isInteger ? "integer" : "float") + " products reach \($0)"
-      }
+    let products = NodeWork.Arithmetic.allCases.compactMap { arithmetic in
+      share(nodes, peak, arithmetic).map { "\(arithmetic.rawValue) products reach \($0)" }
     }
     return String(
-      format: "this processor at best: %.1f GMAC/s int8, %.1f float32, reads %.1f GB/s; %@",
-      peak.integerRate / 1e9, peak.floatRate / 1e9, peak.readRate / 1e9,
+      format: "this processor at best: %.1f GMAC/s int8, %.1f bfloat16, %.1f float32, "
+        + "reads %.1f GB/s; %@",
+      peak.integerRate / 1e9, peak.bfloat16Rate / 1e9, peak.floatRate / 1e9, peak.readRate / 1e9,
       products.joined(separator: ", "))
   }
 

@@ -6,6 +6,8 @@ struct MachinePeak {
   let integerRate: Double
   /// Multiply-adds of floats a second.
   let floatRate: Double
+  /// Multiply-adds of bfloat16 a second.
+  let bfloat16Rate: Double
   /// Bytes of memory, beyond all caches, that are read a second.
   let readRate: Double
 
@@ -26,7 +28,21 @@ struct MachinePeak {
       let done = work.pointee.kernels.pointee.f32_peak(work.pointee.steps)
       if task == 0 { work.pointee.done = done }
     }
+    bfloat16Rate = Self.rate(pool, threadCount, kernels) { context, task in
+      guard let work = context?.assumingMemoryBound(to: Work.self) else { return }
+      let done = work.pointee.kernels.pointee.bf16_peak(work.pointee.steps)
+      if task == 0 { work.pointee.done = done }
+    }
     readRate = Self.readRate(pool, threadCount, kernels)
+  }
+
+  /// Multiply-adds a second.
+  func rate(_ arithmetic: NodeWork.Arithmetic) -> Double {
+    switch arithmetic {
+    case .integer: integerRate
+    case .bfloat16: bfloat16Rate
+    case .float: floatRate
+    }
   }
 
   /// What the threads do, a part each.

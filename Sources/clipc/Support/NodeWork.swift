@@ -4,10 +4,18 @@ import ModelFormat
 struct NodeWork {
   /// Multiply-adds of its products.
   var multiplyAdds = 0.0
-  /// Whether these are of uint8 and int8, not of floats.
-  var isInteger = false
+  /// What these are of.
+  var arithmetic = Arithmetic.float
   /// Bytes of weights that it reads.
   var weightByteCount = 0
+
+  /// What products are of.
+  enum Arithmetic: String, CaseIterable {
+    /// uint8 and int8.
+    case integer
+    case bfloat16
+    case float
+  }
 
   /// The work of an instruction of `program` for `batch` images, or texts of `tokens` tokens.
   init(
@@ -25,7 +33,9 @@ struct NodeWork {
       let isSparse = tensor.layout == .sparse
       multiplyAdds += rows * Double(isSparse ? tensor.valueCount : tensor.rows * tensor.columns)
       weightByteCount += tensor.byteCount
-      isInteger = program.buffers[input].quantization != nil
+      arithmetic =
+        program.buffers[input].quantization != nil
+        ? .integer : tensor.layout == .pairs ? .bfloat16 : .float
     }
     switch instruction {
     case .linear(let op): product(op.weight, rows: rows(op.input), input: op.input)
@@ -37,14 +47,14 @@ struct NodeWork {
       let keys = rows(op.key.buffer) / Double(batch)
       multiplyAdds = 2 * rows(op.query.buffer) * keys * Double(op.headCount * op.headWidth)
       if op.isCausal, rows(op.query.buffer) == rows(op.key.buffer) { multiplyAdds /= 2 }
-      isInteger = op.isInteger
+      arithmetic = op.isInteger ? .integer : .float
     default: break
     }
   }
 
   /// The share of the time that the processor's arithmetic needs at least, of `seconds`.
   func arithmeticShare(_ seconds: Double, _ peak: MachinePeak) -> Double {
-    multiplyAdds / (isInteger ? peak.integerRate : peak.floatRate) / max(seconds, 1e-12)
+    multiplyAdds / peak.rate(arithmetic) / max(seconds, 1e-12)
   }
 
   /// The share of the time that reading the weights from memory needs at least, of `seconds`.
