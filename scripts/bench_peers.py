@@ -200,7 +200,7 @@ def compare(work, threads=2):
                 all_of[engine] = opened(work, engine, tower, len(x), threads)(x).copy()
             except (Unavailable, ImportError):
                 pass
-        for engine in ("clipc-int8", "clipc-f32"):
+        for engine in ("clipc-int8", "clipc-bf16", "clipc-f32"):
             with h5py.File(work / f"compare-{tower}.{engine}.h5") as file:
                 all_of[engine] = file[f"{tower}_embeds"][:]
         references = [name for name in ("onnxruntime-f32", "openvino-f32") if name in all_of]

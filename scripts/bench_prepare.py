@@ -9,7 +9,7 @@ import bench_report
 from bench_process import Broken, answer, run, say
 
 HERE = pathlib.Path(__file__).resolve().parent
-OURS = ("clipc-int8", "clipc-f32")
+OURS = ("clipc-int8", "clipc-bf16", "clipc-f32")
 REQUIRED = ("numpy==2.4.6", "h5py==3.16.0", "onnx==1.23.2")
 OPTIONAL = {"openvino": ("openvino==2026.4.1", "nncf==3.4.0"),
             "onnxruntime": ("onnxruntime==1.31.1",)}
@@ -59,12 +59,16 @@ class Prepared:
 
     def make_ours(self, example_builder):
         """Runtime files, where there are none or clipc has been built since."""
-        say("clipc: int8 and float32")
+        say("clipc: int8, bfloat16 and float32")
         checkpoint, quantized = self.work / "checkpoint", self.work / "int8.h5"
+        short = self.work / "bf16.h5"
         pairs = self.work / "pictures" / "pairs.csv"
         for output, command in (
                 (quantized, ["quantize", checkpoint, "--activations", "int8", "--data", pairs]),
                 (self.work / "int8.clipc", ["export", quantized]),
+                (short, ["quantize", checkpoint, "--weights", "bfloat16",
+                         "--activations", "bfloat16"]),
+                (self.work / "bf16.clipc", ["export", short]),
                 (self.work / "f32.clipc", ["export", checkpoint])):
             if not self.is_current(output):
                 run([self.clipc, *command, "-o", output])

@@ -62,20 +62,27 @@ def versus(ours, peers, engines, key):
 
 
 def verdicts(engines, key):
-    """The quantized engine against all peers, the float one against those in float32."""
+    """The quantized engine against all peers, the others against those of their kind."""
     peers = [name for name in engines if not name.startswith("clipc")]
-    exact = [name for name in peers if name.split("+")[0].endswith("-f32")]
     said = [versus("clipc-int8", peers, engines, key)]
-    said.append(versus("clipc-f32", exact, engines, key))
+    for kind in ("bf16", "f32"):
+        alike = [name for name in peers if kind_of(name) == kind]
+        said.append(versus(f"clipc-{kind}", alike, engines, key))
     return [f"- {line}" for line in said if line]
+
+
+def kind_of(engine):
+    """What an engine computes with: int8, bf16 or f32."""
+    last = engine.split("+")[0].split("-")[-1]
+    return last if last in ("bf16", "f32") else "int8"
 
 
 def rows(engines, key, items, more):
     """A row an engine: the median of the rounds' medians, an item; their range; the ratio to
-    clipc's in the same kind of number, integer and bf16 to int8; and `more` columns."""
+    clipc's in the same kind of number; and `more` columns."""
     made = []
     for name, taken in engines.items():
-        ours = "clipc-f32" if name.split("+")[0].endswith("-f32") else "clipc-int8"
+        ours = f"clipc-{kind_of(name)}"
         ratio = "-"
         if engines.get(ours):
             ratio = f"{middle(taken, key) / middle(engines[ours], key):.2f}"
@@ -95,7 +102,7 @@ def report(results):
         f" {machine['load_before']:.1f} before.",
         f"{results['threads']} threads, {results['rounds']} rounds in turn of"
         f" {results['seconds']:g} s each, every measurement in a new process. {versions}.",
-        "Ratios are to clipc in the same kind of number: to clipc-f32 for f32, else to clipc-int8.",
+        "Ratios are to clipc in the same kind of number.",
         ""]
     memory = ("peak_rss_bytes", 1e6, 0)
     for case in results["cases"]:
