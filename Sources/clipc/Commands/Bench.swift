@@ -15,7 +15,8 @@ struct Bench: Command {
       each product's weights are stored: panels as they lie in the file; bitmap or pattern, which
       became panels when the file was loaded; sparse, of which zeros are neither kept nor multiplied.
       --roofline measures what the processor can do at best, and tells which share of that each
-      product reaches: of its rate of multiply-adds, and of the rate at which weights come from memory.
+      product reaches in its fastest call: of its rate of multiply-adds, and of the rate at which
+      weights come from memory.
       """)
 
   /// The towers by name.

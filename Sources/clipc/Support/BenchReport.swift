@@ -58,7 +58,7 @@ struct BenchReport {
   }
 
   private static func json(_ node: BenchNode, _ peak: MachinePeak?) -> JSON {
-    let seconds = node.milliseconds / 1000
+    let seconds = node.leastMilliseconds / 1000
     var members: [(String, JSON)] = [
       ("name", .text(node.name)), ("kind", .text(node.kind)),
       ("ms", .rounded(node.milliseconds, 5)), ("share", .rounded(node.share, 5)),
@@ -83,7 +83,7 @@ struct BenchReport {
     }
     guard !nodes.isEmpty else { return nil }
     let needed = nodes.reduce(0) { $0 + $1.work.arithmeticShare(1, peak) }
-    let taken = nodes.reduce(0) { $0 + $1.milliseconds / 1000 }
+    let taken = nodes.reduce(0) { $0 + $1.leastMilliseconds / 1000 }
     return String(format: "%.1f%%", 100 * needed / taken)
   }
 
@@ -127,7 +127,7 @@ struct BenchReport {
         + nodes.map { node in
           var cells = [String(format: "%.4f", node.milliseconds), percent(node.share)]
           if let peak {
-            let seconds = node.milliseconds / 1000
+            let seconds = node.leastMilliseconds / 1000
             let shares = [
               node.work.arithmeticShare(seconds, peak), node.work.readShare(seconds, peak),
             ]

@@ -9,7 +9,11 @@ struct BenchNode {
   let kind: String
   /// How the weights of a product are stored and multiplied.
   let layout: String?
+  /// The mean of all calls.
   let milliseconds: Double
+  /// The fastest call.
+  let leastMilliseconds: Double
+  /// Of the mean of all instructions.
   let share: Double
   let work: NodeWork
 }
@@ -87,7 +91,7 @@ struct BenchRun: ~Copyable {
     return times
   }
 
-  /// Mean milliseconds of each instruction.
+  /// Milliseconds of each instruction.
   mutating func profile(seconds: Double, _ reader: ModelReader) throws -> [BenchNode] {
     interpreter.startProfile {
       var now = timespec()
@@ -97,11 +101,17 @@ struct BenchRun: ~Copyable {
     let clock = ContinuousClock()
     let end = clock.now + .seconds(seconds)
     var count = 0
+    var total: [UInt64] = []
+    var least: [UInt64] = []
     while count < 1 || clock.now < end {
       try call()
       count += 1
+      let now = interpreter.profile(tower)
+      let call = total.isEmpty ? now : zip(now, total).map { $0 - $1 }
+      least = least.isEmpty ? call : zip(least, call).map { min($0, $1) }
+      total = now
     }
-    let times = interpreter.profile(tower).map { Double($0) / 1e6 / Double(count) }
+    let times = total.map { Double($0) / 1e6 / Double(count) }
     let whole = max(times.reduce(0, +), 1e-12)
     guard let program = reader.program(tower) else { return [] }
     return times.enumerated().map { index, time in
@@ -109,7 +119,7 @@ struct BenchRun: ~Copyable {
       return BenchNode(
         name: reader.name(ofInstruction: index, tower) ?? "\(index)",
         kind: "\(instruction.opCode)", layout: Self.layout(instruction, reader),
-        milliseconds: time, share: time / whole,
+        milliseconds: time, leastMilliseconds: Double(least[index]) / 1e6, share: time / whole,
         work: NodeWork(instruction, program, reader, batch: batch, tokens: tokenCount))
     }
   }

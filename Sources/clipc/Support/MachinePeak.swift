@@ -13,7 +13,7 @@ struct MachinePeak {
 
   private static let readByteCount = 128 << 20
 
-  /// Takes the best of several runs of some milliseconds each on `threadCount` threads.
+  /// Takes the best of many runs of some milliseconds each, of which others may disturb most, on `threadCount` threads.
   init(kernelSet: Int, threadCount: Int) {
     let kernels = clip_kernel_sets_at(kernelSet)
     let pool = clip_pool_create(threadCount)
@@ -72,7 +72,7 @@ struct MachinePeak {
     var work = Work(kernels: kernels)
     var best = 0.0
     var longCount = 0
-    while longCount < 5 {
+    while longCount < 40 {
       let seconds = work.seconds(pool, threadCount, task)
       if seconds < 0.005 {
         work.steps *= 2
