@@ -98,14 +98,14 @@ extension Lowering {
     let name = nodes.map(\.name).joined(separator: "+")
     let stack = try WeightStack(
       nodes.map { ($0.inputs[1], $0.inputs.count == 3 ? $0.inputs[2] : nil) }, of: node, self)
-    let isRounded = isRounded(source)
+    let (isRounded, expands) = (isRounded(source), expands)
     guard stack.isBFloat16 || !isRounded else {
       throw unsupported(node, "activations that are bfloat16 need weights that are bfloat16")
     }
     let rows = rows(of: value)
     var linear = ModelFormat.Linear(
       input: input, output: 0, weight: add("\(name).weight") {
-        isRounded ? stack.pairs : stack.stored(for: rows)
+        isRounded ? stack.pairs : stack.stored(for: rows, expands: expands)
       },
       activation: activation)
     let inputCodes = self.codes[source]

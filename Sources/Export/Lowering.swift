@@ -11,6 +11,8 @@ import TensorCore
 struct Lowering {
   let graph: Graph
   let needs: RowNeeds
+  /// Whether pruned weights are stored as they are multiplied.
+  let expands: Bool
   var writer: ModelWriter
   var builder: ProgramBuilder
   /// The buffer of each value that is made.
@@ -36,8 +38,9 @@ struct Lowering {
   /// Tensors that are in the file already, by name.
   private var tensors: [String: Int] = [:]
 
-  init(_ graph: Graph, writer: ModelWriter, builder: ProgramBuilder) {
+  init(_ graph: Graph, writer: ModelWriter, builder: ProgramBuilder, expands: Bool) {
     self.graph = graph
+    self.expands = expands
     self.writer = writer
     self.builder = builder
     needs = RowNeeds(graph)

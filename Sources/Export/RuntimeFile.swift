@@ -15,9 +15,12 @@ package struct RuntimeFile {
   ///   - model: a verified graph with its tokenizer and image preprocessing.
   ///   - towers: which towers; both by default.
   ///   - labels: classes that the file knows by itself.
+  ///   - expands: stores pruned weights as they are multiplied, even where that takes more bytes, so
+  ///     that nothing is to be made of them when the file is opened.
   /// - Throws: ``ExportError`` when a node has no instruction or the graph lacks something.
   package init(
-    _ model: CLIPModel, towers: Set<Tower> = [.image, .text], labels: BakedLabels? = nil
+    _ model: CLIPModel, towers: Set<Tower> = [.image, .text], labels: BakedLabels? = nil,
+    expands: Bool = false
   ) throws(ExportError) {
     let facts = try ModelFacts(model, towers: towers)
     var writer = ModelWriter(info: facts.info)
@@ -27,7 +30,7 @@ package struct RuntimeFile {
       do { graph = try model.graph.extracting(outputs: [name]) } catch { throw .graph(error) }
       let builder = ProgramBuilder(
         poolingRule: tower == .image ? .firstRow : facts.poolingRule, endToken: facts.endToken)
-      var lowering = Lowering(graph, writer: writer, builder: builder)
+      var lowering = Lowering(graph, writer: writer, builder: builder, expands: expands)
       try lowering.lower()
       writer = lowering.writer
       writer.set(lowering.builder.build(), names: lowering.builder.names, for: tower)

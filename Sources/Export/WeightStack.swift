@@ -74,16 +74,17 @@ struct WeightStack {
   /// The weights, which are bfloat16, in panels of pairs.
   var pairs: StoredTensor { .pairs(floats, rows: rows, columns: columns) }
 
-  /// The weights in panels, or those that are left after pruning in whatever layout suits them.
-  func stored(for inputRows: RowRule) -> StoredTensor {
+  /// The weights in panels, or those that are left after pruning in whatever layout suits them: the
+  /// shortest, or with `expands` only what is multiplied as it is.
+  func stored(for inputRows: RowRule, expands: Bool) -> StoredTensor {
     let panels = panels
     guard isInteger else {
       guard isMasked else { return panels }
       let other = StoredTensor.weights(floats, rows: rows, columns: columns, for: inputRows)
       let isFaster = other.layout == .sparse
-      return isFaster || other.bytes.count < panels.bytes.count ? other : panels
+      return isFaster || !expands && other.bytes.count < panels.bytes.count ? other : panels
     }
-    guard isMasked, !hasGroups else { return panels }
+    guard isMasked, !hasGroups, !expands else { return panels }
     let other = StoredTensor.weights(codes, rows: rows, columns: columns, for: inputRows)
     return other.bytes.count < panels.bytes.count ? other : panels
   }

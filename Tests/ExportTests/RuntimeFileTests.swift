@@ -178,10 +178,15 @@ enum Precision: CaseIterable {
     let expected = try Executor(graph).run(inputs)
     let model = CLIPModel(graph: graph, tokenizer: nil, imageTransform: [])
     let file = try Mapped(try RuntimeFile(model).serialized())
-    for (name, values) in try file.embeddings(inputs, width: extents.projection) {
+    let found = try file.embeddings(inputs, width: extents.projection)
+    for (name, values) in found {
       let reference = try #require(expected[name]).elements(of: Float.self)
       #expect(largestDifference(values, reference) <= precision.tolerance, "\(name)")
     }
+    let expanded = try Mapped(try RuntimeFile(model, expands: true).serialized())
+    let same = try expanded.embeddings(inputs, width: extents.projection)
+    #expect(zip(found, same).allSatisfy { $0 == $1 })
+    #expect(expanded.reader.tensors.allSatisfy { !$0.isSparse || $0.layout == .sparse })
     let weights = file.reader.tensors.filter { $0.layout != .rowMajor }
     #expect(weights.contains { $0.isSparse })
     let isSkipping = precision == .float && keeps == (1, 4)

@@ -15,6 +15,8 @@ struct ExportCommand: Command {
       place: nothing is unpacked when it is opened. --compress zstd writes a container for shipping,
       which `clipc verify` reads and every other command unpacks into memory first. --labels puts the
       embeddings of classes into the file, so that it classifies by itself, without a text tower too.
+      Dense weights lie in the file as every kernel reads them; pruned ones take fewer bytes and are
+      made dense when the file is opened, unless --expand.
       """)
 
   /// How the file is packed.
@@ -27,6 +29,8 @@ struct ExportCommand: Command {
   @Option(name: .shortAndLong, help: "The runtime file (.clipc).") var output: String
   @Option(help: "image, text or both.") var tower: TowerSelection = .both
   @Option(help: "none or zstd.") var compress: Compression = .none
+  @Flag(help: "Store pruned weights dense: a larger file that is opened sooner.")
+  var expand = false
   @OptionGroup var labels: LabelOptions
   @OptionGroup var common: CommonOptions
 
@@ -38,7 +42,7 @@ struct ExportCommand: Command {
       try BakedLabels($0, templates: prompts, of: opened, source, threadCount: common.threads)
     }
     let towers: Set<ModelFormat.Tower> = Set(tower.towers.map { $0 == .image ? .image : .text })
-    let file = try RuntimeFile(source, towers: towers, labels: baked)
+    let file = try RuntimeFile(source, towers: towers, labels: baked, expands: expand)
     var byteCount = 0
     try FileReplacement.write(to: output) { sink in
       func counted(_ bytes: UnsafeRawBufferPointer) throws {
