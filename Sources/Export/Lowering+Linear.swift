@@ -103,11 +103,11 @@ extension Lowering {
       throw unsupported(node, "activations that are bfloat16 need weights that are bfloat16")
     }
     let rows = rows(of: value)
+    let weight = add("\(name).weight") {
+      isRounded ? stack.pairs : stack.stored(for: rows, expands: expands)
+    }
     var linear = ModelFormat.Linear(
-      input: input, output: 0, weight: add("\(name).weight") {
-        isRounded ? stack.pairs : stack.stored(for: rows, expands: expands)
-      },
-      activation: activation)
+      input: input, output: 0, weight: weight, activation: activation)
     let inputCodes = self.codes[source]
     if stack.isInteger {
       linear.scale = add("\(name).scale\(inputCodes == nil ? "" : ".input")") {

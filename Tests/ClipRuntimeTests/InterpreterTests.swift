@@ -166,7 +166,7 @@ func largestDifference(_ found: [Float], _ expected: [Double]) -> Double {
         model.activation = index % 2 == 0 ? .quickGELU : .gelu
         if index > 2 { (model.width, model.neuronCount) = (70, 140) }
         if precision == .integer, index % 2 == 1 { model.scalesTokens = true }
-        if precision != .float, precision != .bfloat16, index > 1 { (model.codeBitCount, model.groupSize) = (4, 16) }
+        if precision != .float, index > 1 { (model.codeBitCount, model.groupSize) = (4, 16) }
         if index == 5 { model.hasShortFloats = true }
         variants.append(model)
       }

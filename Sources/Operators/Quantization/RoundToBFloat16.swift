@@ -2,51 +2,24 @@ import GraphIR
 import TensorCore
 
 /// Rounds every element to the nearest bfloat16, ties to even, as products of bfloat16 do with what
-/// they read.
+/// they read; what is not a number stays so.
 ///
 /// - Shapes: any; the result has the input's extents.
 package struct RoundToBFloat16: Op {
   package static let name = "round_to_bfloat16"
 
-  /// Makes the operation.
+  /// Makes the operation; it has no attributes.
   package init() {}
 
   package init(attributes: inout Attributes) throws(GraphError) {}
-
-  package var attributes: [(name: String, value: AttributeValue)] { [] }
-
-  package func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
-    try require(inputs, count: 1...1)
-    try requireFloats(inputs, 0, rank: 0...4)
-    return inputs
-  }
-
-  package func evaluate<Element: FloatingElement>(
-    _ inputs: borrowing InputOperands, _ outputs: inout OutputOperands, as type: Element.Type
-  ) {
-    let x = inputs.span(0, of: type)
-    var y = outputs.span(0, of: type)
-    for index in 0..<x.count { y[index] = Element(Self.rounded(Float(x[index]))) }
-  }
-
-  /// The nearest bfloat16; what is not a number stays so.
-  private static func rounded(_ number: Float) -> Float {
-    guard !number.isNaN else { return number }
-    let bits = number.bitPattern
-    return Float(bitPattern: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) & 0xFFFF_0000)
-  }
 }
 
-extension RoundToBFloat16: AcceleratedOp {
-  package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
-    let source = inputs.pointer(0, of: Float.self)
-    guard let x = source.baseAddress, let y = outputs.pointer(0, of: Float.self).baseAddress
-    else { return }
-    forEachRange(
-      of: source.count, threadCount: outputs.threadCount, minimumCount: 1 << 15
-    ) { range in
-      for index in range { y[index] = Self.rounded(x[index]) }
-    }
+extension RoundToBFloat16: ElementwiseOp {
+  func value<Element: FloatingElement>(of x: Element) -> Element {
+    let number = Float(x)
+    guard !number.isNaN else { return x }
+    let bits = number.bitPattern
+    return Element(Float(bitPattern: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) & 0xFFFF_0000))
   }
 }
 
