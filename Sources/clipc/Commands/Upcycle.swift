@@ -92,7 +92,12 @@ struct ExpertOptions: ParsableArguments {
   var noise = Upcycle.Options().noise
   @Option(help: "Weight of the load-balancing loss.") var balance = RoutingTraining().balance
   @Option(help: "Weight of the router z-loss.") var routerZ = RoutingTraining().routerZ
-  @Option(help: "clip-moe: clusters of images, and of texts, in each stage.") var clusters = 3
+  @Option(
+    help: """
+      clip-moe: clusters of images, and of texts, in each stage; with 1 experts differ by the order \
+      of their batches alone.
+      """)
+  var clusters = 3
   @Option(help: "clip-moe: the share of the run in which only routers are trained.")
   var routerShare = 0.1
   @Option(help: "clip-moe: the share of the run, its end, in which all is trained.")

@@ -36,10 +36,11 @@ final class PairClusters {
   /// The group of each pair for the training of expert `expert` of `graph`, those before which are
   /// trained; -1 for pairs of groups that are smaller than a batch.
   func groups(forExpert expert: Int, of graph: Graph) throws -> [Int] {
+    let count = run.inputs.dataset.sampleCount
+    guard clusterCount > 1 else { return [Int](repeating: 0, count: count) }
     while clusters.count < expert {
       clusters.append(try clustered(by: try graph.withSingleExpert(clusters.count)))
     }
-    let count = run.inputs.dataset.sampleCount
     // Groups of groups grow fast: they are numbered as they come.
     var numbers: [[Int]: Int] = [:]
     let all = (0..<count).map { sample -> Int in
