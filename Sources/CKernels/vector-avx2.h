@@ -239,6 +239,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_F32W_ROWS 6
 #define F32_F32W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)
+#define F32_BF16W_ROWS 6
+#define F32_BF16W_TILES(T) \
+  T(1, 1) T(2, 1) T(3, 1) T(4, 1) T(5, 1) T(6, 1)
 #define F32_QS8W_ROWS 4
 #define F32_QS8W_TILES(T) \
   T(1, 1) T(2, 1) T(3, 1) T(4, 1)

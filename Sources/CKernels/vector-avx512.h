@@ -208,6 +208,16 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_F32W_TILES(T) \
   T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4) T(7, 3) T(8, 3) T(9, 2) T(10, 2) T(11, 2) \
   T(12, 2)
+#ifdef V_HAS_BFLOAT16
+#define F32_BF16W_ROWS 12
+#define F32_BF16W_TILES(T) \
+  T(1, 4) T(2, 4) T(3, 2) T(4, 2) T(5, 2) T(6, 2) T(7, 2) T(8, 2) T(9, 2) T(10, 2) T(11, 2) \
+  T(12, 2)
+#else
+#define F32_BF16W_ROWS 6
+#define F32_BF16W_TILES(T) \
+  T(1, 2) T(2, 2) T(3, 2) T(4, 2) T(5, 2) T(6, 2)
+#endif
 #define F32_QS8W_ROWS 12
 #define F32_QS8W_TILES(T) \
   T(1, 4) T(2, 4) T(3, 4) T(4, 4) T(5, 4) T(6, 4) T(7, 3) T(8, 3) T(9, 2) T(10, 2) T(11, 2) \

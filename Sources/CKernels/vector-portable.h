@@ -147,6 +147,9 @@ V_INLINE void d_store(const vd *sums, const uint8_t *row, size_t depth, int32_t 
 #define F32_F32W_ROWS 2
 #define F32_F32W_TILES(T) \
   T(1, 1) T(2, 1)
+#define F32_BF16W_ROWS 2
+#define F32_BF16W_TILES(T) \
+  T(1, 1) T(2, 1)
 #define F32_QS8W_ROWS 2
 #define F32_QS8W_TILES(T) \
   T(1, 1) T(2, 1)
