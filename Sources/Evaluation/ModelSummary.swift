@@ -49,9 +49,11 @@ package struct ModelSummary: Codable, Sendable, Equatable {
 
   /// How the numbers are stored.
   package struct Quantization: Codable, Sendable, Equatable {
-    /// What most elements of linear weights are, such as `int8`, `int4 in groups of 64` or `float32`.
+    /// What most elements of weights are, such as `int8`, `int4 in groups of 64`, `bfloat16` or
+    /// `float32`.
     package var weights = "float32"
-    /// What linears read: `int8` or fewer bits, `per token` where each has a scale, or `float32`.
+    /// What linears read: `int8` or fewer bits, `per token` where each has a scale, `bfloat16` or
+    /// `float32`.
     package var activations = "float32"
     /// How the token embedding is stored.
     package var tokenEmbedding = "float32"
@@ -84,8 +86,9 @@ package struct ModelSummary: Codable, Sendable, Equatable {
       guard let parameter = graph.parameter(value) else { continue }
       let isEmbedding = embeddings.contains(value)
       count(parameter, graph.name(of: value), isEmbedding: isEmbedding)
-      if let codes = parameter.quantization, !isEmbedding {
-        shares[codes.summary, default: 0] += parameter.tensor.count
+      if !isEmbedding, parameter.tensor.shape.count > 1 {
+        let kind = parameter.quantization?.summary ?? Self.floatFormat(parameter.tensor)
+        shares[kind, default: 0] += parameter.tensor.count
       }
     }
     if let most = shares.max(by: { ($0.value, $1.key) < ($1.value, $0.key) }) {
@@ -117,6 +120,15 @@ package struct ModelSummary: Codable, Sendable, Equatable {
     if let codes = parameter.quantization {
       quantization.quantizedParameters += count
       if isEmbedding { quantization.tokenEmbedding = codes.summary }
+    }
+  }
+
+  /// The shortest float that has every element.
+  private static func floatFormat(_ tensor: Tensor) -> String {
+    guard tensor.dtype == .float32 else { return "\(tensor.dtype)" }
+    return tensor.withElements(of: Float.self) { all in
+      if all.allSatisfy({ $0.bitPattern & 0xFFFF == 0 }) { return "bfloat16" }
+      return all.allSatisfy({ Float(Float16($0)) == $0 }) ? "float16" : "float32"
     }
   }
 

@@ -165,6 +165,11 @@ import Testing
     #expect(try Program.run(arguments(output, ["--recipe", recipe])).code == 0)
     let numbers = try Program.json("inspect", output)["quantization"] as? [String: Any]
     #expect(numbers?["weights"] as? String == "int4 in groups of 16")
+    try write("weights: bfloat16\nactivations: bfloat16\n")
+    #expect(try Program.run(arguments(output, ["--recipe", recipe])).code == 0)
+    let short = try Program.json("inspect", output)["quantization"] as? [String: Any]
+    #expect(short?["weights"] as? String == "bfloat16")
+    #expect(short?["activations"] as? String == "bfloat16")
     try write("weights: int4\nexclude: [image.*, text.projection*]\n")
     #expect(try Program.run(arguments(output, ["--recipe", recipe])).code == 0)
     let left = try Program.run(["inspect", output, "--layers"])
