@@ -22,7 +22,7 @@ extension OperatorRegistry {
 
   private static let differentials: [any Op.Type] = [
     ActivationGradient.self, AttentionGradient.self, Broadcast.self, Clamp.self, ClippingGate.self,
-    ContractAxis.self, ContractLeading.self, Diagonal.self, DropFirstToken.self,
+    ContractAxis.self, ContractLeading.self, Diagonal.self, DropFirstToken.self, Dropout.self,
     EmbeddingGradient.self, ErrorFunction.self, ExpertMask.self, Exponential.self,
     FakeQuantizeActivation.self, FakeQuantizeWeight.self, Fill.self, FoldPatches.self, Gate.self,
     GroupedBroadcast.self, GroupedContract.self, GroupedLinearTransposed.self, GroupedSum.self,

@@ -123,6 +123,7 @@ import Testing
     (["--method", "clip-up", "--top-k", "4"], 64, "top-k"),
     (["--method", "clip-up", "--layers", "99"], 64, "layers"),
     (["--method", "clip-up", "--capacity", "0"], 64, "capacity"),
+    (["--method", "clip-up", "--expert-dropout", "1"], 64, "expert-dropout"),
     (["--method", "clip-up", "--steps", "5"], 64, "--data"),
     (["--method", "clip-moe", "--experts", "1", "--top-k", "1", "--steps", "5"], 64, "--data"),
     (["--method", "other"], 64, "method"),

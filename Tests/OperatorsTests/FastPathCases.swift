@@ -113,6 +113,10 @@ extension OperatorCase {
     for bitCount in [2, 4, 8] {
       cases.append(random(FakeQuantizeTokens(bitCount: bitCount), [[3, 17]]))
     }
+    for count in [0, 1, 4, 301] {
+      let op = Dropout(probability: 0.4, salt: 1)
+      cases.append(random(op, [[count]]).appending(Tensor(shape: [2], [7, 9] as [Int32])))
+    }
     for bitCount in [1, 4, 8] {
       for levels in QuantizeGradient.Levels.allCases {
         let op = QuantizeGradient(bitCount: bitCount, levels: levels, salt: 3)

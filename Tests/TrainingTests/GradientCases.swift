@@ -55,6 +55,9 @@ struct GradientCase: Sendable, CustomTestStringConvertible {
     var cases = [
       GradientCase(Add(), x, x), GradientCase(Multiply(), x, x), GradientCase(Fill(with: 3), x),
       GradientCase(Scale(by: -1.5), x), GradientCase(Offset(by: 0.75), x),
+      GradientCase(
+        Dropout(probability: 0.3, salt: 2), GradientOperand(x),
+        GradientOperand([2], .ids(below: 1000))),
       GradientCase(Exponential(), x), GradientCase(Sigmoid(), [.batch, 2, 1, 3]),
       GradientCase(ErrorFunction(), GradientOperand(x), tolerance: rounded),
       GradientCase(GELU(), GradientOperand(x), tolerance: rounded),

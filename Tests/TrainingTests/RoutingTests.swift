@@ -43,6 +43,29 @@ import Training
     #expect(student.routerWeights.count == 2)
   }
 
+  /// Numbers between an expert's products are dropped while it is trained, others each step, and the
+  /// model that comes of it drops none.
+  @Test func dropoutIsOfExpertsInTraining() throws {
+    var routing = RoutingTraining()
+    routing.dropout = 0.4
+    let form = try WeightForm(student, routing: routing)
+    let dropped = form.graph.nodes.filter { $0.op is Dropout }
+    #expect(dropped.count == 2 && dropped.allSatisfy { $0.name.contains(".layers.0.mlp") })
+    let seeds = (0..<3).map { form.inputs(atStep: $0, seed: 3) }
+    #expect(seeds.allSatisfy { $0.count == 1 })
+    #expect(Set(seeds.map { $0.values.first?.elements(of: Int32.self) }).count == 3)
+    let trainer = try trainer(form)
+    var losses: [Double] = []
+    for _ in 0..<12 { losses.append(try trainer.step(inputs(5)).loss) }
+    #expect(losses[11] < losses[0] * 0.95, "\(losses)")
+    #expect(try trainer.result().nodes.allSatisfy { !($0.op is Dropout) })
+    // Parts of a batch are seen through the same draws forwards and backwards: the loss falls too.
+    let parts = try self.trainer(try WeightForm(student, routing: routing), parts: 2)
+    losses = []
+    for _ in 0..<12 { losses.append(try parts.step(inputs(5)).loss) }
+    #expect(losses[11] < losses[0] * 0.95, "\(losses)")
+  }
+
   @Test func lossFallsAndLoadsAreTold() throws {
     let trainer = try trainer(try WeightForm(student))
     var reports: [StepReport] = []

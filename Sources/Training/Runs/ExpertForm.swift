@@ -12,6 +12,7 @@ package final class ExpertForm: TrainedForm {
   package let graph: Graph
   package let weights: [String]
   private let source: Graph
+  private let routing: RoutingTraining
 
   /// Trains an expert of `source`.
   ///
@@ -19,20 +20,28 @@ package final class ExpertForm: TrainedForm {
   ///   - source: a model with mixtures of experts, its weights float32.
   ///   - dense: the model in which the expert stands for each mixture, its parameters' names those of
   ///     `source`.
+  ///   - routing: the dropout in the expert.
   /// - Throws: ``GraphError`` when the experts are codes.
-  package init(_ source: Graph, as dense: Graph) throws(GraphError) {
+  package init(
+    _ source: Graph, as dense: Graph, routing: RoutingTraining = RoutingTraining()
+  ) throws(GraphError) {
     self.source = source
-    graph = dense
+    self.routing = routing
     let experts = Set(
       source.expertLayers.flatMap { layer in
         (0..<layer.expertCount).flatMap { layer.parameters(ofExpert: $0) }
       }.map { source.name(of: $0) })
+    graph = try routing.applied(to: dense) { experts.contains($0) }
     weights = dense.parameterValues.map { dense.name(of: $0) }.filter { experts.contains($0) }
     for name in weights {
       guard source.parameter(named: name)?.tensor.dtype == .float32 else {
         throw .parameter(name: name, expected: "float32 to be trained", found: "codes")
       }
     }
+  }
+
+  package func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor] {
+    routing.inputs(atStep: step, seed: seed)
   }
 
   package func prepare(gradients: ParameterBlock) { clearMasked(gradients) }

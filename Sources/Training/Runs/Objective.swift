@@ -48,6 +48,7 @@ enum TrainingName {
   static let logitScale = "logit_scale"
   static let classIndices = "class_indices"
   static let gradientSeed = "gradient_seed"
+  static let dropoutSeed = "dropout_seed"
 }
 
 extension Objective {

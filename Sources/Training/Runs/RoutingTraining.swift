@@ -2,7 +2,8 @@ import GraphIR
 import Operators
 import TensorCore
 
-/// What keeps the experts of mixtures equally busy, and their routers calm, while they are trained.
+/// What keeps the experts of mixtures equally busy, their routers calm and experts from learning by
+/// heart, while they are trained.
 ///
 /// - Source: Fedus et al., "Switch Transformers", JMLR 2022, arXiv:2101.03961, for the balance; Zoph
 ///   et al., "ST-MoE", 2022, arXiv:2202.08906, for the routers' logits.
@@ -11,9 +12,31 @@ package struct RoutingTraining: Sendable, Hashable {
   package var balance = 0.01
   /// What the router z-loss of each tower is multiplied by; 0 for none.
   package var routerZ = 0.001
+  /// How probable it is that a number between the two products of an expert is dropped in a step.
+  package var dropout = 0.0
 
   /// The defaults of the command line.
   package init() {}
+
+  /// `graph` with dropout in the experts whose weights `isExpert` names.
+  func applied(
+    to graph: Graph, where isExpert: (String) -> Bool
+  ) throws(GraphError) -> Graph {
+    guard dropout > 0 else { return graph }
+    return try graph.droppingOut(dropout, seed: TrainingName.dropoutSeed, where: isExpert)
+  }
+
+  /// The inputs of a graph that was ``applied(to:where:)``.
+  func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor] {
+    guard dropout > 0 else { return [:] }
+    var random = SplitMix64(seed: seed ^ 0xD20F_0117)
+    var draw = SplitMix64(seed: random.next() &+ UInt64(step) &* SplitMix64.increment)
+    let words = draw.next()
+    return [
+      TrainingName.dropoutSeed: Tensor(
+        shape: [2], [Int32(truncatingIfNeeded: words), Int32(truncatingIfNeeded: words >> 32)])
+    ]
+  }
 }
 
 /// The mixtures of experts of a graph that is trained, and how evenly they are used.

@@ -56,11 +56,19 @@ package final class WeightForm: TrainedForm {
     let rounds = source.nodes.contains { $0.op is FakeQuantize }
     try builder.add(
       rounds ? try source.selectingEarly() : source, origin: origin, isTrained: isTrained)
-    graph = builder.graph
+    let experts = Set(
+      source.expertLayers.flatMap { layer in
+        (0..<layer.expertCount).flatMap { layer.parameters(ofExpert: $0) }
+      }.map { source.name(of: $0) })
+    graph = try routing.applied(to: builder.graph) { experts.contains($0) }
     weights = builder.trained
     isMasked = builder.masked
     coded = builder.coded
     activations = builder.activations
+  }
+
+  package func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor] {
+    routed.options.inputs(atStep: step, seed: seed)
   }
 
   private var refits: Bool { quantization.clipUpdate == .octav }

@@ -94,6 +94,12 @@ struct ExpertOptions: ParsableArguments {
   @Option(help: "Weight of the router z-loss.") var routerZ = RoutingTraining().routerZ
   @Option(
     help: """
+      How probable it is that a number between the products of an expert is dropped in a step of \
+      training; by default 0.1 for clip-moe, else 0.
+      """)
+  var expertDropout: Double?
+  @Option(
+    help: """
       clip-moe: clusters of images, and of texts, in each stage; with 1 experts differ by the order \
       of their batches alone.
       """)
@@ -106,6 +112,9 @@ struct ExpertOptions: ParsableArguments {
   func validate() throws {
     guard balance >= 0, balance.isFinite, routerZ >= 0, routerZ.isFinite else {
       throw ValidationError("--balance and --router-z must not be negative")
+    }
+    if let expertDropout, !(0...0.9).contains(expertDropout) {
+      throw ValidationError("--expert-dropout must lie in 0...0.9, found \(expertDropout)")
     }
     guard (1...64).contains(clusters) else {
       throw ValidationError("--clusters must lie in 1...64, found \(clusters)")
@@ -135,10 +144,11 @@ struct ExpertOptions: ParsableArguments {
   }
 
   /// What joins the losses.
-  var routing: RoutingTraining {
+  func routing(_ method: UpcycleCommand.Method) -> RoutingTraining {
     var routing = RoutingTraining()
     routing.balance = balance
     routing.routerZ = routerZ
+    routing.dropout = expertDropout ?? (method == .clipMoE ? 0.1 : 0)
     return routing
   }
 }

@@ -24,6 +24,8 @@ struct UpcycleJob: TrainingJob {
   var saveEvery: Double { command.saveEvery }
   var leastStepCount: Int { 100 * options.experts }
 
+  private var routing: RoutingTraining { command.experts.routing(command.method) }
+
   /// Steps through all experts take longest.
   var timedPhase: Int { command.method == .clipUp ? 0 : options.experts }
 
@@ -61,7 +63,10 @@ struct UpcycleJob: TrainingJob {
       TrainingPhase(
         steps: staged * stage / stageCount - staged * (stage - 1) / stageCount,
         start: stage == 1 ? start : nil,
-        form: { try ExpertForm($0, as: try $0.withSingleExpert(stage)) },
+        form: {
+          try ExpertForm(
+            $0, as: try $0.withSingleExpert(stage), routing: routing)
+        },
         groups: { try clusters.groups(forExpert: stage, of: $0) }, freezesScale: true)
     }
     phases.append(
@@ -74,7 +79,7 @@ struct UpcycleJob: TrainingJob {
   private func whole(_ graph: Graph) throws -> any TrainedForm {
     let trained = Set(graph.values(of: training.tower.towers).map { graph.name(of: $0) })
     return try WeightForm(
-      graph, routing: command.experts.routing, threadCount: common.threads
+      graph, routing: routing, threadCount: common.threads
     ) { trained.contains($0) }
   }
 
@@ -82,7 +87,7 @@ struct UpcycleJob: TrainingJob {
   private func routers(_ graph: Graph) throws -> any TrainedForm {
     let trained = Set(graph.routerWeights.map { graph.name(of: $0) })
     return try WeightForm(
-      graph, routing: command.experts.routing, threadCount: common.threads
+      graph, routing: routing, threadCount: common.threads
     ) { trained.contains($0) }
   }
 
@@ -95,7 +100,8 @@ struct UpcycleJob: TrainingJob {
       "choice": options.choice.rawValue, "normalizes_gates": String(options.normalizesGates),
       "router": options.router.rawValue, "router_deviation": String(options.routerDeviation),
       "noise": String(options.noise), "balance": String(experts.balance),
-      "router_z": String(experts.routerZ), "clusters": String(experts.clusters),
+      "router_z": String(experts.routerZ),
+      "expert_dropout": String(routing.dropout), "clusters": String(experts.clusters),
       "router_share": String(experts.routerShare),
       "continue_share": String(experts.continueShare),
     ]
