@@ -22,9 +22,9 @@
 //   float32  `[ceil(N/16)][K][16]` floats, zero where a channel >= N
 //   codes    of b bits, 2 to 7: `[ceil(N/16)][ceil(K/4)][8 b]` bytes, see Blocks
 //   float16, bfloat16  as float32, 2 bytes each
-//   pairs    of bfloat16, `[ceil(N/16)][ceil(K/2)][16][2]`, zero where a channel >= N or an index >= K
-// so panel `p` starts at byte `p * ceil(K/4) * 64`, float `p * K * 16` or pair `p * ceil(K/2) * 16`. Panels that start on
-// 64 bytes are fastest; nothing requires it. One layout serves every kernel set.
+//   pairs    of bfloat16, `[ceil(N/16)][ceil(K/2)][16][2]`, zeros as with int8
+// so panel `p` starts at byte `p * ceil(K/4) * 64`, float `p * K * 16` or pair `p * ceil(K/2) * 16`.
+// Panels that start on 64 bytes are fastest; nothing requires it. One layout serves every kernel set.
 //
 // Blocks. 64 codes of b bits, two's complement, take 8 b bytes: those of the 64 bytes that int8 panels
 // have for four k, or 64 neighbours of a row. First, if b is 4 or more, the low four bits of all: byte
@@ -40,10 +40,12 @@
 // allows it. An extent of zero is valid and does nothing.
 //
 // Bits. All sets give the same bits for: everything computed from int8 or uint8 weights and
-// activations (`qu8_qs8w_gemm` and `qu8_pw_gemm` with their whole epilogue, `qu8_attention`), quantization,
-// dequantization, sums, unfolding, L2 normalization. Sets differ in the order of float additions in
-// `f32_*_gemm`, `f32_layer_norm`, `f32_attention`, `f32_match_tokens` and `f32_select_tokens` only. The result of one row or column never depends on the
-// range it was computed in, hence never on a split between threads.
+// activations (`qu8_qs8w_gemm` and `qu8_pw_gemm` with their whole epilogue, `qu8_attention`),
+// quantization, dequantization, sums, unfolding, L2 normalization. Sets differ in the order of float
+// additions in `f32_*_gemm`, `f32_layer_norm`, `f32_attention`, `f32_match_tokens` and
+// `f32_select_tokens` only, and `f32_bf16w_gemm` takes the smallest numbers for zero in some. The
+// result of one row or column never depends on the range it was computed in, hence never on a split
+// between threads.
 
 #ifndef CLIP_KERNELS_H
 #define CLIP_KERNELS_H

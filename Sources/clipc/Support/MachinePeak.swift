@@ -13,7 +13,8 @@ struct MachinePeak {
 
   private static let readByteCount = 128 << 20
 
-  /// Takes the best of many runs of some milliseconds each, of which others may disturb most, on `threadCount` threads.
+  /// Takes the best of many runs of some milliseconds each, of which others may disturb most, on
+  /// `threadCount` threads.
   init(kernelSet: Int, threadCount: Int) {
     let kernels = clip_kernel_sets_at(kernelSet)
     let pool = clip_pool_create(threadCount)
