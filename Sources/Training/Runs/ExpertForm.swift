@@ -27,10 +27,7 @@ package final class ExpertForm: TrainedForm {
   ) throws(GraphError) {
     self.source = source
     self.routing = routing
-    let experts = Set(
-      source.expertLayers.flatMap { layer in
-        (0..<layer.expertCount).flatMap { layer.parameters(ofExpert: $0) }
-      }.map { source.name(of: $0) })
+    let experts = source.expertParameterNames
     graph = try routing.applied(to: dense) { experts.contains($0) }
     weights = dense.parameterValues.map { dense.name(of: $0) }.filter { experts.contains($0) }
     for name in weights {
@@ -65,5 +62,15 @@ package final class ExpertForm: TrainedForm {
       try graph.setParameter(value, parameter)
     }
     return graph
+  }
+}
+
+extension Graph {
+  /// The names of the weights and biases of all experts.
+  var expertParameterNames: Set<String> {
+    Set(
+      expertLayers.flatMap { layer in
+        (0..<layer.expertCount).flatMap { layer.parameters(ofExpert: $0) }
+      }.map { name(of: $0) })
   }
 }

@@ -56,10 +56,7 @@ package final class WeightForm: TrainedForm {
     let rounds = source.nodes.contains { $0.op is FakeQuantize }
     try builder.add(
       rounds ? try source.selectingEarly() : source, origin: origin, isTrained: isTrained)
-    let experts = Set(
-      source.expertLayers.flatMap { layer in
-        (0..<layer.expertCount).flatMap { layer.parameters(ofExpert: $0) }
-      }.map { source.name(of: $0) })
+    let experts = source.expertParameterNames
     graph = try routing.applied(to: builder.graph) { experts.contains($0) }
     weights = builder.trained
     isMasked = builder.masked

@@ -113,8 +113,9 @@ struct ExpertOptions: ParsableArguments {
     guard balance >= 0, balance.isFinite, routerZ >= 0, routerZ.isFinite else {
       throw ValidationError("--balance and --router-z must not be negative")
     }
-    if let expertDropout, !(0...0.9).contains(expertDropout) {
-      throw ValidationError("--expert-dropout must lie in 0...0.9, found \(expertDropout)")
+    if let expertDropout, expertDropout != 0, !(0.001...0.9).contains(expertDropout) {
+      throw ValidationError(
+        "--expert-dropout must be 0 or lie in 0.001...0.9, found \(expertDropout)")
     }
     guard (1...64).contains(clusters) else {
       throw ValidationError("--clusters must lie in 1...64, found \(clusters)")
