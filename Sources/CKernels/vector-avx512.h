@@ -18,6 +18,11 @@
 #endif
 #define V_INLINE static inline __attribute__((always_inline, unused)) V_TARGET
 
+// Makes a pointer seem to depend on a value. With one register less, as where frame pointers are
+// kept, compilers would load what all rows of a tile need before the first product, and move sums
+// to the stack to make room.
+#define V_AFTER(pointer, value) __asm__("" : "+r"(pointer) : "v"(value))
+
 typedef __m512 vf;
 typedef __m512i vi;
 
