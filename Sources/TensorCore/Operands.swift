@@ -24,6 +24,12 @@ package struct InputOperands: ~Copyable {
     return _overrideLifetime(span, borrowing: self)
   }
 
+  /// The seed that input `index` is, see ``Tensor/init(seed:)``.
+  package func seed(_ index: Int) -> UInt64 {
+    let words = span(index, of: Int32.self)
+    return UInt64(UInt32(bitPattern: words[0])) | UInt64(UInt32(bitPattern: words[1])) << 32
+  }
+
   /// The elements of input `index`, for code that calls into C.
   package func pointer<Element: TensorElement>(
     _ index: Int, of type: Element.Type

@@ -65,6 +65,12 @@ package struct Tensor: Sendable {
   /// Makes a tensor of one float without axes.
   package init(scalar: Float) { self.init(shape: [], [scalar]) }
 
+  /// Makes what operators draw from, `i32[2]`: the lower word of `seed`, then the upper one.
+  package init(seed: UInt64) {
+    self.init(
+      shape: [2], [Int32(truncatingIfNeeded: seed), Int32(truncatingIfNeeded: seed >> 32)])
+  }
+
   /// Lends the bytes.
   package func withBytes<Result, Failure: Error>(
     _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result

@@ -51,9 +51,7 @@ package struct Dropout: Op {
   package func evaluate<Element: FloatingElement>(
     _ inputs: borrowing InputOperands, _ outputs: inout OutputOperands, as type: Element.Type
   ) {
-    let words = inputs.span(1, of: Int32.self)
-    let seed = UInt64(UInt32(bitPattern: words[0])) | UInt64(UInt32(bitPattern: words[1])) << 32
-    var salted = SplitMix64(seed: seed ^ UInt64(salt) &* 0xD1B5_4A32_D192_ED03)
+    var salted = SplitMix64(seed: inputs.seed(1) ^ UInt64(salt) &* 0xD1B5_4A32_D192_ED03)
     let start = salted.next()
     let least = UInt64(probability * Self.levels)
     let factor = Element(1 / (1 - probability))

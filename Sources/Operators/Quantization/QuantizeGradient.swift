@@ -64,13 +64,10 @@ package struct QuantizeGradient: Op {
     _ inputs: borrowing InputOperands, _ outputs: inout OutputOperands, as type: Element.Type
   ) {
     let (rows, width) = matrixExtents(inputs.shape(0))
-    let words = inputs.span(1, of: Int32.self)
-    let seed =
-      UInt64(UInt32(bitPattern: words[0])) | UInt64(UInt32(bitPattern: words[1])) << 32
     let threadCount = outputs.threadCount
     let rounding = StochasticRounding(
       bitCount: max(bitCount, Self.keptBitCount), rows: rows, width: width,
-      seed: seed, salt: UInt64(salt), threadCount: threadCount)
+      seed: inputs.seed(1), salt: UInt64(salt), threadCount: threadCount)
     let share = Double(bitCount) / Double(max(bitCount, Self.keptBitCount))
     let g = inputs.pointer(0, of: type)
     let y = outputs.pointer(0, of: type)
@@ -144,7 +141,7 @@ private struct StochasticRounding {
 
   /// Number `index` of the sequence that `SplitMix64` makes of `key`.
   private func random(_ key: UInt64, _ index: Int) -> UInt64 {
-    var generator = SplitMix64(seed: key &+ UInt64(index) &* 0x9E37_79B9_7F4A_7C15)
+    var generator = SplitMix64(seed: key &+ UInt64(index) &* SplitMix64.increment)
     return generator.next()
   }
 

@@ -29,13 +29,7 @@ package struct RoutingTraining: Sendable, Hashable {
   /// The inputs of a graph that was ``applied(to:where:)``.
   func inputs(atStep step: Int, seed: UInt64) -> [String: Tensor] {
     guard dropout > 0 else { return [:] }
-    var random = SplitMix64(seed: seed ^ 0xD20F_0117)
-    var draw = SplitMix64(seed: random.next() &+ UInt64(step) &* SplitMix64.increment)
-    let words = draw.next()
-    return [
-      TrainingName.dropoutSeed: Tensor(
-        shape: [2], [Int32(truncatingIfNeeded: words), Int32(truncatingIfNeeded: words >> 32)])
-    ]
+    return [TrainingName.dropoutSeed: StepSeed.dropout.tensor(seed: seed, step: step)]
   }
 }
 

@@ -155,7 +155,9 @@ package final class Trainer {
   package func step(_ inputs: [String: Tensor]) throws(TrainingError) -> StepReport {
     var inputs = inputs
     inputs.merge(form.inputs(atStep: step, seed: seed)) { _, new in new }
-    if gradientBitCount != nil { inputs[TrainingName.gradientSeed] = gradientSeed }
+    if gradientBitCount != nil {
+      inputs[TrainingName.gradientSeed] = StepSeed.gradients.tensor(seed: seed, step: step)
+    }
     let context = StepContext(
       step: step, weights: weights, used: used, controls: controls, gradients: gradients,
       controlGradients: controlGradients, optimizer: optimizer)
@@ -193,16 +195,6 @@ package final class Trainer {
       shown: Array(zip(form.shown.map(\.label), measured.shown)).map { ($0, $1) }
         + form.measures, rate: rate,
       gradientNorm: clipped.norm, batchTop1: measured.batchTop1)
-  }
-
-  /// What decides the rounding of this step's gradients.
-  private var gradientSeed: Tensor {
-    var random = SplitMix64(seed: seed ^ 0x6AD1_E275)
-    let first = random.next() &+ UInt64(step) &* 0x9E37_79B9_7F4A_7C15
-    var draw = SplitMix64(seed: first)
-    let words = draw.next()
-    return Tensor(
-      shape: [2], [Int32(truncatingIfNeeded: words), Int32(truncatingIfNeeded: words >> 32)])
   }
 
   /// The factor from cosine to logit stays between 1 and 100, as CLIP's training keeps it.
