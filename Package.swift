@@ -94,7 +94,7 @@ let package = Package(
     .executableTarget(
       name: "clipc-bench",
       dependencies: [
-        "Training", "Checkpoints", "Operators", "GraphIR", "TensorCore",
+        "Training", "Checkpoints", "Execution", "Operators", "GraphIR", "TensorCore",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: swift),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: c),

@@ -6,6 +6,8 @@ import TensorCore
 package enum Arithmetic: Sendable {
   /// In float32, by their fast paths where they have some.
   case fast
+  /// As `fast`, but what linear layers multiply is rounded to bfloat16. Sums stay float32.
+  case mixed
   /// In float32, by their definitions.
   case definitions
   /// In float64, by their definitions, for checks against rounding-free arithmetic.
@@ -189,10 +191,11 @@ package final class Executor {
     let inputs = InputOperands(buffers: buffers, shapes: node.inputs.map { plan.shape($0) })
     var outputs = OutputOperands(
       buffers: node.outputs.map { memory(of: $0, plan) },
-      shapes: node.outputs.map { plan.shape($0) }, threadCount: threadCount)
+      shapes: node.outputs.map { plan.shape($0) }, threadCount: threadCount,
+      roundsFactors: arithmetic == .mixed)
     if arithmetic == .float64 {
       node.op.evaluate(inputs, &outputs, as: Double.self)
-    } else if arithmetic == .fast, let fast = node.op as? any AcceleratedOp {
+    } else if arithmetic != .definitions, let fast = node.op as? any AcceleratedOp {
       fast.evaluateFast(inputs, &outputs)
     } else {
       node.op.evaluate(inputs, &outputs, as: Float.self)

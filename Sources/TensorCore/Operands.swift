@@ -44,12 +44,18 @@ package struct OutputOperands: ~Copyable {
   private let shapes: [[Int]]
   /// How many threads the operator may use.
   package let threadCount: Int
+  /// Whether fast paths of linear layers may round what they multiply to bfloat16.
+  package let roundsFactors: Bool
 
   /// Lends `buffers`, whose extents are `shapes`, for the lifetime of this frame.
-  package init(buffers: [UnsafeMutableRawBufferPointer], shapes: [[Int]], threadCount: Int = 1) {
+  package init(
+    buffers: [UnsafeMutableRawBufferPointer], shapes: [[Int]], threadCount: Int = 1,
+    roundsFactors: Bool = false
+  ) {
     self.buffers = buffers
     self.shapes = shapes
     self.threadCount = threadCount
+    self.roundsFactors = roundsFactors
   }
 
   /// The extents of output `index`.

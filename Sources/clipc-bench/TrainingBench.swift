@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Execution
 import GraphIR
 import Operators
 import TensorCore
@@ -26,6 +27,8 @@ struct TrainingBench: ParsableCommand {
   @Flag(help: "Compute activations anew for the backward half.")
   var recompute = false
 
+  @Flag(help: "Round what linear layers multiply to bfloat16.") var bfloat16 = false
+
   func run() throws {
     let teacher = try Self.model(imageLayers: 6, textLayers: 3, seed: 1)
     let student = try Self.model(imageLayers: 3, textLayers: 2, seed: 2)
@@ -36,7 +39,8 @@ struct TrainingBench: ParsableCommand {
     options.schedule = LearningRateSchedule(.constant, peak: 1e-3)
     let trainer = try Trainer(
       WeightForm(student), objective, options: options, totalSteps: steps + 2,
-      microBatchCount: microBatches, recomputes: recompute, seed: 0, threadCount: threads)
+      microBatchCount: microBatches, recomputes: recompute, seed: 0, threadCount: threads,
+      arithmetic: bfloat16 ? .mixed : .fast)
     var random = SplitMix64(seed: 3)
     var times: [Double] = []
     for step in 0..<(steps + 2) {

@@ -58,6 +58,28 @@ import Testing
     }
   }
 
+  @Test func dropoutIsTheSameInAllSetsAndRanges() {
+    var random = Random(state: 7)
+    let draw = clip_dropout(keys: (0x1234_5678, 0x9abc_def0), least: 0x6000_0000, factor: 1.6)
+    for count in extents + [1003] {
+      let x = Memory(random.floats(count, in: 1...2))
+      let whole = Memory<Float>(repeating: -777, count: count + 1)
+      KernelSet.portable.training.f32_dropout(
+        x.pointer, clip_range(begin: 0, end: count), draw, whole.pointer)
+      #expect(whole[count] == -777)
+      for i in 0..<count { #expect(whole[i] == 0 || whole[i] == x[i] * 1.6) }
+      for set in KernelSet.supported {
+        let parts = Memory(x.elements + [-777])
+        for range in [0..<(count / 3), (count / 3)..<count] {
+          set.training.f32_dropout(
+            parts.pointer, clip_range(begin: range.lowerBound, end: range.upperBound), draw,
+            parts.pointer)
+        }
+        #expect(parts.bits == whole.bits, "\(set.testDescription), \(count)")
+      }
+    }
+  }
+
   /// A step as float32 arithmetic, one rounding an operation.
   @Test(arguments: KernelSet.supported) func adamWFollowsTheDefinition(set: KernelSet) {
     var random = Random(state: 3)

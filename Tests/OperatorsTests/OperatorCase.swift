@@ -33,7 +33,8 @@ func evaluate<Element: FloatingElement>(
 
 /// Every result of `testCase` in the precision of `type`, which integer results are converted to.
 func evaluateAll<Element: FloatingElement>(
-  _ testCase: OperatorCase, as type: Element.Type, fast: Bool = false, threadCount: Int = 1
+  _ testCase: OperatorCase, as type: Element.Type, fast: Bool = false, threadCount: Int = 1,
+  roundsFactors: Bool = false
 ) throws -> [[Element]] {
   let types = testCase.inputs.map { TensorType($0.dtype, shape: $0.shape) }
   let results = try testCase.op.outputTypes(for: types)
@@ -53,7 +54,7 @@ func evaluateAll<Element: FloatingElement>(
   defer { buffers.forEach { $0.deallocate() } }
   var outputs = OutputOperands(
     buffers: buffers.map { UnsafeMutableRawBufferPointer($0) }, shapes: shapes,
-    threadCount: threadCount)
+    threadCount: threadCount, roundsFactors: roundsFactors)
   if fast, let op = testCase.op as? any AcceleratedOp {
     op.evaluateFast(inputs, &outputs)
   } else {

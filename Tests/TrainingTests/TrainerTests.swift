@@ -31,7 +31,7 @@ import Training
 
   func trainer(
     _ form: any TrainedForm, _ objective: Objective, parts: Int = 1, recomputes: Bool = false,
-    clipping: UpdateOptions.Clipping = .norm
+    clipping: UpdateOptions.Clipping = .norm, arithmetic: Arithmetic = .fast
   ) throws -> Trainer {
     var options = UpdateOptions()
     options.schedule = LearningRateSchedule(.constant, peak: 2e-3)
@@ -39,7 +39,7 @@ import Training
     options.averageDecay = 0.9
     return try Trainer(
       form, objective, options: options, totalSteps: 10, microBatchCount: parts,
-      recomputes: recomputes, seed: 3, threadCount: 2)
+      recomputes: recomputes, seed: 3, threadCount: 2, arithmetic: arithmetic)
   }
 
   /// The largest difference of two trainers' weights.
@@ -79,6 +79,28 @@ import Training
     #expect(abs(a.gradientNorm - b.gradientNorm) < 1e-3 * a.gradientNorm)
     #expect(a.batchTop1 == b.batchTop1)
     #expect(cached.arenaByteCount < whole.arenaByteCount)
+  }
+
+  /// Eight binary digits in a product leave a gradient where it was, and a model learns as well.
+  @Test func roundedFactorsTrainAsWell() throws {
+    let exact = try trainer(try WeightForm(student), try objective("affinity"))
+    let rounded = try trainer(
+      try WeightForm(student), try objective("affinity"), arithmetic: .mixed)
+    let parts = try trainer(
+      try WeightForm(student), try objective("affinity"), parts: 2, arithmetic: .mixed)
+    let batch = inputs(5)
+    let (a, b, c) = (try exact.step(batch), try rounded.step(batch), try parts.step(batch))
+    #expect(a.loss != b.loss)
+    #expect(abs(a.loss - b.loss) < 1e-2 * abs(a.loss), "\(a.loss), \(b.loss)")
+    #expect(abs(a.gradientNorm - b.gradientNorm) < 2e-2 * a.gradientNorm)
+    #expect(abs(b.loss - c.loss) < 1e-4 * abs(b.loss))
+    for _ in 1..<30 {
+      _ = try exact.step(batch)
+      _ = try rounded.step(batch)
+    }
+    let (fine, coarse) = (try exact.step(batch).loss, try rounded.step(batch).loss)
+    #expect(coarse < 0.5 * b.loss)
+    #expect(abs(fine - coarse) < 0.05 * b.loss, "\(fine), \(coarse)")
   }
 
   @Test func computingAnewChangesNothing() throws {

@@ -4,12 +4,12 @@
 //
 // Null. A pointer that may be null says what null means.
 //
-// Bits. All sets give the same bits for `f32_activation_gradient`, `f32_round_to_codes`,
-// `f32_clipping_gate`, `f32_clipping_sums`, `f32_column_sums`, `f32_square_sum`, `f32_adamw` and
-// `f32_average`: they never use a fused multiply-add, every operation is rounded once (division and
-// square root correctly), and every sum has an order of its own. Sets differ in the order of float
-// additions in `f32_masked_layer_norm`, `f32_layer_norm_gradient` and `f32_attention_gradient`
-// only.
+// Bits. All sets give the same bits for `f32_activation_gradient`, `f32_dropout`,
+// `f32_transposed_copy`, `f32_pack_pairs`, `f32_round_to_codes`, `f32_clipping_gate`,
+// `f32_clipping_sums`, `f32_column_sums`, `f32_square_sum`, `f32_adamw` and `f32_average`: they never
+// use a fused multiply-add, every operation is rounded once (division and square root correctly),
+// and every sum has an order of its own. Sets differ in the order of float additions in
+// `f32_masked_layer_norm`, `f32_layer_norm_gradient` and `f32_attention_gradient` only.
 
 #ifndef CLIP_TRAINING_KERNELS_H
 #define CLIP_TRAINING_KERNELS_H
@@ -29,6 +29,25 @@ extern "C" {
 typedef void clip_f32_activation_gradient_function(
     const float *CLIP_NONNULL input, const float *CLIP_NONNULL upstream, size_t count,
     clip_activation activation, float *CLIP_NONNULL output);
+
+/// What is dropped, and what makes up for it.
+typedef struct clip_dropout {
+  /// Another pair of keys gives another draw.
+  uint32_t keys[2];
+  /// An element is dropped whose number is below this.
+  uint32_t least;
+  /// What the other elements are multiplied with.
+  float factor;
+} clip_dropout;
+
+/// `output[i] = number(i) < least ? 0 : input[i] * factor` for the elements in `elements`.
+///
+/// `number(i)` is made of the low 32 bits of `i`, modulo 2^32: `x = i * 0x9e3779b9 + keys[0]`,
+/// `x = (x ^ x >> 16) * 0x21f0aaad`, `x = (x ^ x >> 15 ^ keys[1]) * 0x735a2d97`, `x ^ x >> 15`.
+/// `output` may be `input`.
+typedef void clip_f32_dropout_function(
+    const float *CLIP_NONNULL input, clip_range elements, clip_dropout dropout,
+    float *CLIP_NONNULL output);
 
 // MARK: Normalization
 
@@ -245,11 +264,27 @@ typedef void clip_f32_column_sums_function(
 /// partial sums are added pairwise, those eight apart first.
 typedef double clip_f32_square_sum_function(const float *CLIP_NONNULL input, size_t count);
 
+// MARK: Operands of products
+
+/// Writes `rows` rows of `columns` floats as `columns` rows of `rows` floats. Strides are in floats.
+typedef void clip_f32_transposed_copy_function(
+    const float *CLIP_NONNULL input, size_t stride, size_t rows, size_t columns,
+    float *CLIP_NONNULL output, size_t output_stride);
+
+/// Rounds a matrix `[K, N]` to bfloat16, in the panels of pairs that `f32_bf16w_gemm` multiplies with.
+///
+/// `stride` is in floats. Panel `i` of those in `panels` is written to `output + i * K' * 16`, where
+/// K' is K rounded up to an even number; what lies beyond K or N is zero.
+typedef void clip_f32_pack_pairs_function(
+    const float *CLIP_NONNULL input, size_t stride, size_t input_count, size_t output_count,
+    clip_range panels, uint16_t *CLIP_NONNULL output);
+
 // MARK: Kernel sets
 
 /// All kernels of training for one instruction set.
 typedef struct clip_training_kernel_set {
   clip_f32_activation_gradient_function *CLIP_NONNULL f32_activation_gradient;
+  clip_f32_dropout_function *CLIP_NONNULL f32_dropout;
   clip_f32_masked_layer_norm_function *CLIP_NONNULL f32_masked_layer_norm;
   clip_f32_layer_norm_gradient_function *CLIP_NONNULL f32_layer_norm_gradient;
   clip_f32_attention_gradient_function *CLIP_NONNULL f32_attention_gradient;
@@ -257,6 +292,8 @@ typedef struct clip_training_kernel_set {
   clip_f32_average_function *CLIP_NONNULL f32_average;
   clip_f32_column_sums_function *CLIP_NONNULL f32_column_sums;
   clip_f32_square_sum_function *CLIP_NONNULL f32_square_sum;
+  clip_f32_transposed_copy_function *CLIP_NONNULL f32_transposed_copy;
+  clip_f32_pack_pairs_function *CLIP_NONNULL f32_pack_pairs;
   clip_f32_round_to_codes_function *CLIP_NONNULL f32_round_to_codes;
   clip_f32_clipping_gate_function *CLIP_NONNULL f32_clipping_gate;
   clip_f32_clipping_sums_function *CLIP_NONNULL f32_clipping_sums;

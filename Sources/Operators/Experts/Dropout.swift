@@ -1,3 +1,4 @@
+import CKernels
 import GraphIR
 import TensorCore
 
@@ -11,7 +12,7 @@ import TensorCore
 package struct Dropout: Op {
   package static let name = "dropout"
 
-  /// How many steps a probability has: an element takes 16 bits of chance.
+  /// How many steps a probability has.
   private static let levels = 65_536.0
 
   /// How probable it is that an element is dropped, above 0 and below 1, in steps of 2^-16.
@@ -51,33 +52,48 @@ package struct Dropout: Op {
   package func evaluate<Element: FloatingElement>(
     _ inputs: borrowing InputOperands, _ outputs: inout OutputOperands, as type: Element.Type
   ) {
-    var salted = SplitMix64(seed: inputs.seed(1) ^ UInt64(salt) &* 0xD1B5_4A32_D192_ED03)
-    let start = salted.next()
-    let least = UInt64(probability * Self.levels)
+    let x = inputs.span(0, of: type)
+    var y = outputs.span(0, of: type)
+    let draw = draw(seed: inputs.seed(1))
     let factor = Element(1 / (1 - probability))
-    let source = inputs.pointer(0, of: type)
-    let threadCount = outputs.threadCount
-    guard let x = source.baseAddress, let y = outputs.pointer(0, of: type).baseAddress else {
-      return
+    for index in 0..<x.count {
+      y[index] = Self.number(index, draw.keys) < draw.least ? 0 : x[index] * factor
     }
-    // Four elements share the 64 bits of a number.
-    let count = source.count
-    forEachRange(
-      of: (count + 3) / 4, threadCount: threadCount, minimumCount: 1 << 12
-    ) { range in
-      var generator = SplitMix64(seed: start &+ UInt64(range.lowerBound) &* SplitMix64.increment)
-      for block in range {
-        var bits = generator.next()
-        for index in (4 * block)..<min(4 * block + 4, count) {
-          y[index] = bits & 0xFFFF < least ? 0 : x[index] * factor
-          bits >>= 16
-        }
-      }
-    }
+  }
+
+  /// What is drawn by `seed`.
+  private func draw(seed: UInt64) -> clip_dropout {
+    var random = SplitMix64(seed: seed ^ UInt64(salt) &* 0xD1B5_4A32_D192_ED03)
+    let key = random.next()
+    return clip_dropout(
+      keys: (UInt32(truncatingIfNeeded: key), UInt32(key >> 32)),
+      least: UInt32(probability * 0x1p32), factor: Float(1 / (1 - probability)))
+  }
+
+  /// The number of element `index`, uniform over 32 bits.
+  private static func number(_ index: Int, _ keys: (UInt32, UInt32)) -> UInt32 {
+    var x = UInt32(truncatingIfNeeded: index) &* 0x9E37_79B9 &+ keys.0
+    x = (x ^ x >> 16) &* 0x21F0_AAAD
+    x = (x ^ x >> 15 ^ keys.1) &* 0x735A_2D97
+    return x ^ x >> 15
   }
 }
 
-extension Dropout: AcceleratedOp {}
+extension Dropout: AcceleratedOp {
+  package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
+    let source = inputs.pointer(0, of: Float.self)
+    guard let x = source.baseAddress, let y = outputs.pointer(0, of: Float.self).baseAddress else {
+      return
+    }
+    let kernel = Kernels.training.f32_dropout
+    let draw = draw(seed: inputs.seed(1))
+    forEachRange(
+      of: source.count, threadCount: outputs.threadCount, minimumCount: 1 << 15
+    ) { range in
+      kernel(x, clip_range(begin: range.lowerBound, end: range.upperBound), draw, y)
+    }
+  }
+}
 
 extension Dropout: DifferentiableOp {
   package func pullback(

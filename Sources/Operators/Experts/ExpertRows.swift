@@ -73,40 +73,73 @@ struct ExpertRows {
   ///   - weights: a matrix for each expert, `[outer, inner]`, or `[inner, outer]` transposed.
   ///   - biases: `[outer]` for each expert, or none.
   ///   - isTransposed: how `weights` stand.
+  ///   - isRounded: whether rows and matrices are rounded to bfloat16.
   ///   - y: rows of `outer` elements, one for each slot; those without an expert stay as they are.
   ///   - threadCount: how many threads run.
   func multiply(
     _ x: UnsafePointer<Float>, sharing: Int, inner: Int, outer: Int,
     weights: [UnsafeBufferPointer<Float>], biases: [UnsafeBufferPointer<Float>],
-    isTransposed: Bool, into y: UnsafeMutablePointer<Float>, threadCount: Int
+    isTransposed: Bool, isRounded: Bool, into y: UnsafeMutablePointer<Float>, threadCount: Int
   ) {
+    let matrices = weights.map {
+      MatrixView($0, stride: isTransposed ? outer : inner, isTransposed: !isTransposed)
+    }
     let blocks = blocks(of: 256)
     let largest = blocks.reduce(0) { max($0, $1.rows.count) }
-    forEachRange(of: blocks.count, threadCount: threadCount) { range in
-      withFloatScratch(largest * inner) { left in
-        withFloatScratch(largest * outer) { product in
-          for block in blocks[range] {
-            let count = block.rows.count
-            gather(block.rows, from: x, width: inner, sharing: sharing, to: left)
-            Matrix.multiply(
-              m: count, n: outer, k: inner,
-              MatrixView(.init(start: left, count: count * inner), stride: inner),
-              MatrixView(
-                weights[block.expert], stride: isTransposed ? outer : inner,
-                isTransposed: !isTransposed),
-              into: .init(start: product, count: count * outer), threadCount: 1)
-            let bias = biases.isEmpty ? nil : biases[block.expert].baseAddress
-            for (place, row) in block.rows.enumerated() {
-              let (target, source) = (y + slots[row] * outer, product + place * outer)
-              if let bias {
-                for k in 0..<outer { target[k] = source[k] + bias[k] }
-              } else {
-                target.update(from: source, count: outer)
-              }
+    /// Hands each block's rows, and room for what is made of them, to `product`.
+    func forEachBlock(
+      scratchByteCount: Int,
+      _ product: (
+        _ block: Block, _ rows: UnsafeMutablePointer<Float>, _ made: UnsafeMutablePointer<Float>,
+        _ scratch: UnsafeMutablePointer<UInt8>
+      ) -> Void
+    ) {
+      forEachRange(of: blocks.count, threadCount: threadCount) { range in
+        withScratch(of: UInt8.self, scratchByteCount) { scratch in
+          withScratch(of: Float.self, largest * (inner + outer)) { read in
+            let made = read + largest * inner
+            for block in blocks[range] {
+              gather(block.rows, from: x, width: inner, sharing: sharing, to: read)
+              product(block, read, made, scratch)
+              write(
+                block.rows, from: made, width: outer,
+                bias: biases.isEmpty ? nil : biases[block.expert].baseAddress, to: y)
             }
           }
         }
       }
+    }
+    guard isRounded else {
+      return forEachBlock(scratchByteCount: 0) { block, rows, made, _ in
+        let count = block.rows.count
+        Matrix.multiply(
+          m: count, n: outer, k: inner,
+          MatrixView(.init(start: rows, count: count * inner), stride: inner),
+          matrices[block.expert], into: .init(start: made, count: count * outer), threadCount: 1)
+      }
+    }
+    RoundedFactor.with(matrices, k: inner, n: outer, threadCount: threadCount) { factors in
+      let size = RoundedFactor.scratchByteCount(rows: largest, k: inner)
+      forEachBlock(scratchByteCount: size) { block, rows, made, scratch in
+        factors[block.expert].multiply(
+          rows, stride: inner, rows: 0..<block.rows.count, into: made, stride: outer,
+          scratch: scratch)
+      }
+    }
+  }
+
+  /// Copies neighbouring rows of `width` elements, with `bias` added, to the slots of `rows`.
+  private func write(
+    _ rows: Range<Int>, from source: UnsafePointer<Float>, width: Int,
+    bias: UnsafePointer<Float>?, to target: UnsafeMutablePointer<Float>
+  ) {
+    for (place, row) in rows.enumerated() {
+      let (to, from) = (target + slots[row] * width, source + place * width)
+      guard let bias else {
+        to.update(from: from, count: width)
+        continue
+      }
+      for k in 0..<width { to[k] = from[k] + bias[k] }
     }
   }
 }

@@ -70,28 +70,36 @@ extension GroupedContract: AcceleratedOp {
   package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
     let frame = Frame(inputs)
     let y = outputs.pointer(0, of: Float.self)
-    let threadCount = outputs.threadCount
+    let (threadCount, isRounded) = (outputs.threadCount, outputs.roundsFactors)
     let rows = ExpertRows(inputs.pointer(2, of: Int32.self), first: expert, count: 1)
     let count = rows.slots.count
     guard count > 0, let g = inputs.pointer(0, of: Float.self).baseAddress,
       let x = inputs.pointer(1, of: Float.self).baseAddress
     else { return y.update(repeating: 0) }
-    withFloatScratch(count * frame.out) { left in
-      withFloatScratch(count * frame.width) { right in
-        forEachRange(of: count, threadCount: threadCount, minimumCount: 64) { range in
-          rows.gather(
-            range, from: g, width: frame.out, sharing: frame.outSharing,
-            to: left + range.lowerBound * frame.out)
-          rows.gather(
-            range, from: x, width: frame.width, sharing: frame.inSharing,
-            to: right + range.lowerBound * frame.width)
+    // As many rows at a time as stay in the cache between copying and multiplying.
+    let blockCount = (count + 1023) / 1024
+    let height = (count + blockCount - 1) / blockCount
+    withScratch(of: Float.self, height * frame.out) { left in
+      withScratch(of: Float.self, height * frame.width) { right in
+        for start in stride(from: 0, to: count, by: height) {
+          let end = min(start + height, count)
+          forEachRange(of: end - start, threadCount: threadCount, minimumCount: 64) { range in
+            let chosen = (start + range.lowerBound)..<(start + range.upperBound)
+            rows.gather(
+              chosen, from: g, width: frame.out, sharing: frame.outSharing,
+              to: left + range.lowerBound * frame.out)
+            rows.gather(
+              chosen, from: x, width: frame.width, sharing: frame.inSharing,
+              to: right + range.lowerBound * frame.width)
+          }
+          Matrix.product(
+            m: frame.out, n: frame.width, k: end - start,
+            MatrixView(
+              .init(start: left, count: height * frame.out), stride: frame.out,
+              isTransposed: true),
+            MatrixView(.init(start: right, count: height * frame.width), stride: frame.width),
+            isRounded: isRounded, accumulates: start > 0, into: y, threadCount: threadCount)
         }
-        Matrix.multiply(
-          m: frame.out, n: frame.width, k: count,
-          MatrixView(
-            .init(start: left, count: count * frame.out), stride: frame.out, isTransposed: true),
-          MatrixView(.init(start: right, count: count * frame.width), stride: frame.width),
-          into: y, threadCount: threadCount)
       }
     }
   }

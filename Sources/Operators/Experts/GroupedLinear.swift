@@ -112,8 +112,8 @@ extension GroupedLinear: AcceleratedOp {
     for index in biasRange { biases.append(inputs.pointer(index, of: Float.self)) }
     ExpertRows(codes, first: first, count: experts).multiply(
       x, sharing: inputs.shape(0).count == inputs.shape(1).count ? slots : 1, inner: width,
-      outer: out, weights: weights, biases: biases, isTransposed: false, into: y,
-      threadCount: outputs.threadCount)
+      outer: out, weights: weights, biases: biases, isTransposed: false,
+      isRounded: outputs.roundsFactors, into: y, threadCount: outputs.threadCount)
   }
 }
 

@@ -83,7 +83,7 @@ extension GroupedLinearTransposed: AcceleratedOp {
     let slots = inputs.shape(1).last ?? 1
     let (out, width) = (inputs.shape(2)[0], inputs.shape(2)[1])
     let codes = inputs.pointer(1, of: Int32.self)
-    let threadCount = outputs.threadCount
+    let (threadCount, isRounded) = (outputs.threadCount, outputs.roundsFactors)
     guard out > 0, codes.count * width > 0, let g = inputs.pointer(0, of: Float.self).baseAddress,
       let y = outputs.pointer(0, of: Float.self).baseAddress
     else { return evaluate(inputs, &outputs, as: Float.self) }
@@ -95,11 +95,11 @@ extension GroupedLinearTransposed: AcceleratedOp {
       clearOtherRows(codes, first: first, count: experts, width: width, target)
       rows.multiply(
         g, sharing: sharing, inner: out, outer: width, weights: weights, biases: [],
-        isTransposed: true, into: target, threadCount: threadCount)
+        isTransposed: true, isRounded: isRounded, into: target, threadCount: threadCount)
     }
     guard isSum, slots > 1 else { return multiply(into: y) }
     // Two experts' rows of one token meet only when both are there.
-    withFloatScratch(codes.count * width) { parts in
+    withScratch(of: Float.self, codes.count * width) { parts in
       multiply(into: parts)
       forEachRange(of: codes.count / slots, threadCount: threadCount, minimumCount: 64) { range in
         for token in range {

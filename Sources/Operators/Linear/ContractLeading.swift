@@ -47,11 +47,12 @@ extension ContractLeading: AcceleratedOp {
   package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
     let (rows, m) = matrixExtents(inputs.shape(0))
     let n = inputs.shape(1).last ?? 1
-    Matrix.multiply(
+    Matrix.product(
       m: m, n: n, k: rows,
       MatrixView(inputs.pointer(0, of: Float.self), stride: m, isTransposed: true),
       MatrixView(inputs.pointer(1, of: Float.self), stride: n),
-      into: outputs.pointer(0, of: Float.self), threadCount: outputs.threadCount)
+      isRounded: outputs.roundsFactors, into: outputs.pointer(0, of: Float.self),
+      threadCount: outputs.threadCount)
   }
 }
 

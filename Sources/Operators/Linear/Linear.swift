@@ -51,19 +51,11 @@ extension Linear: AcceleratedOp {
   package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
     let (rows, width) = matrixExtents(inputs.shape(0))
     let out = inputs.shape(1)[0]
-    let hasBias = inputs.count == 3
-    guard let y = outputs.pointer(0, of: Float.self).baseAddress, rows * out > 0 else { return }
-    if hasBias, let bias = inputs.pointer(2, of: Float.self).baseAddress {
-      forEachRange(
-        of: rows, threadCount: outputs.threadCount, minimumCount: 1 << 10
-      ) { range in
-        for row in range { (y + row * out).update(from: bias, count: out) }
-      }
-    }
-    Matrix.multiply(
+    Matrix.product(
       m: rows, n: out, k: width, MatrixView(inputs.pointer(0, of: Float.self), stride: width),
       MatrixView(inputs.pointer(1, of: Float.self), stride: width, isTransposed: true),
-      accumulates: hasBias, into: outputs.pointer(0, of: Float.self),
+      bias: inputs.count == 3 ? inputs.pointer(2, of: Float.self) : nil,
+      isRounded: outputs.roundsFactors, into: outputs.pointer(0, of: Float.self),
       threadCount: outputs.threadCount)
   }
 }

@@ -48,11 +48,12 @@ extension LinearTransposed: AcceleratedOp {
   package func evaluateFast(_ inputs: borrowing InputOperands, _ outputs: inout OutputOperands) {
     let (rows, out) = matrixExtents(inputs.shape(0))
     let width = inputs.shape(1)[1]
-    Matrix.multiply(
+    Matrix.product(
       m: rows, n: width, k: out,
       MatrixView(inputs.pointer(0, of: Float.self), stride: out),
       MatrixView(inputs.pointer(1, of: Float.self), stride: width),
-      into: outputs.pointer(0, of: Float.self), threadCount: outputs.threadCount)
+      isRounded: outputs.roundsFactors, into: outputs.pointer(0, of: Float.self),
+      threadCount: outputs.threadCount)
   }
 }
 

@@ -86,6 +86,30 @@ package enum Matrix {
         Int64(width))
     }
   }
+
+  /// `c = a b + bias`, or `c += a b`, for `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`, whose
+  /// factors are rounded to bfloat16 where `isRounded`.
+  ///
+  /// Give a bias or accumulate; a transposed `a` takes a `b` that is not, and no bias.
+  package static func product(
+    m: Int, n: Int, k: Int, _ a: MatrixView, _ b: MatrixView,
+    bias: UnsafeBufferPointer<Float>? = nil, isRounded: Bool, accumulates: Bool = false,
+    into c: UnsafeMutableBufferPointer<Float>, threadCount: Int
+  ) {
+    if isRounded {
+      return multiplyRounded(
+        m: m, n: n, k: k, a, b, bias: bias, accumulates: accumulates, into: c,
+        threadCount: threadCount)
+    }
+    if let bias = bias?.baseAddress, let y = c.baseAddress {
+      forEachRange(of: m, threadCount: threadCount, minimumCount: 1 << 10) { range in
+        for row in range { (y + row * n).update(from: bias, count: n) }
+      }
+    }
+    multiply(
+      m: m, n: n, k: k, a, b, accumulates: accumulates || bias != nil, into: c,
+      threadCount: threadCount)
+  }
 }
 
 /// The matrix library is absent.

@@ -160,7 +160,7 @@ extension TokenDrop: AcceleratedOp {
     let op = self
     forEachRange(of: shape[0], threadCount: outputs.threadCount) { range in
       withTokenPlan(kept: op.count, merged: 0) { plan in
-        withFloatScratch(clip_f32_select_tokens_scratch_count(tokens)) { scratch in
+        withScratch(of: Float.self, clip_f32_select_tokens_scratch_count(tokens)) { scratch in
           for item in range {
             var choice = clip_f32_select_tokens_arguments(
               query: queries + item * tokens * keyWidth, key: keys + item * tokens * keyWidth,

@@ -154,7 +154,8 @@ extension TokenMerge: AcceleratedOp {
     let (count, headWidth) = (count, headWidth)
     forEachRange(of: shape[0], threadCount: outputs.threadCount) { range in
       withTokenPlan(kept: kept, merged: count) { plan in
-        withFloatScratch(clip_f32_match_tokens_scratch_count(tokens, headWidth)) { scratch in
+        withScratch(of: Float.self, clip_f32_match_tokens_scratch_count(tokens, headWidth)) {
+          scratch in
           for item in range {
             var match = clip_f32_match_tokens_arguments(
               key: keys + item * tokens * keyWidth, key_stride: keyWidth, token_count: tokens,

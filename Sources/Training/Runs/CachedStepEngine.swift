@@ -35,7 +35,8 @@ final class CachedStepEngine: StepEngine {
 
   init(
     _ form: any TrainedForm, _ objective: Objective, _ blocks: StepBlocks, partCount: Int,
-    recomputes: Bool, gradientBitCount: Int? = nil, threadCount: Int
+    recomputes: Bool, gradientBitCount: Int? = nil, threadCount: Int,
+    arithmetic: Arithmetic
   ) throws(ExecutionError) {
     self.partCount = partCount
     self.threadCount = threadCount
@@ -77,23 +78,25 @@ final class CachedStepEngine: StepEngine {
         let memory = blocks.memory(for: own, gradients: [:])
         forward = try Executor(
           own, outputs: Self.unique(forwardNames + observed), threadCount: threadCount,
-          memory: memory)
+          arithmetic: arithmetic, memory: memory)
         if let teacherGraph {
           teacher = try Executor(
-            teacherGraph, outputs: Self.unique(teacherNames), threadCount: threadCount)
+            teacherGraph, outputs: Self.unique(teacherNames), threadCount: threadCount,
+            arithmetic: arithmetic)
         } else {
           teacher = nil
         }
         loss = try Executor(
           lossGraph.graph,
           outputs: Self.unique([lossName] + termNames + lossGraph.gradients.values.sorted()),
-          threadCount: threadCount,
+          threadCount: threadCount, arithmetic: arithmetic,
           memory: blocks.memory(for: lossGraph.graph, gradients: lossGraph.gradients))
         backward = try Executor(
           backwardGraph.graph,
           outputs: Self.unique(
             backwardGraph.gradients.values.sorted() + shown
               + [backwardGraph.penalty].compactMap { $0 }), threadCount: threadCount,
+          arithmetic: arithmetic,
           memory: partial.memory(for: backwardGraph.graph, gradients: backwardGraph.gradients))
       } catch {
         throw GraphError.invariant(node: "step", error.description)

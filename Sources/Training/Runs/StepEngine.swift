@@ -53,7 +53,8 @@ final class WholeStepEngine: StepEngine {
   private let threadCount: Int
 
   init(
-    _ training: TrainingGraph, _ form: any TrainedForm, _ blocks: StepBlocks, threadCount: Int
+    _ training: TrainingGraph, _ form: any TrainedForm, _ blocks: StepBlocks, threadCount: Int,
+    arithmetic: Arithmetic
   ) throws(ExecutionError) {
     self.training = training
     self.threadCount = threadCount
@@ -65,7 +66,7 @@ final class WholeStepEngine: StepEngine {
     var seen = Set<String>()
     executor = try Executor(
       training.graph, outputs: asked.filter { seen.insert($0).inserted },
-      threadCount: threadCount,
+      threadCount: threadCount, arithmetic: arithmetic,
       memory: blocks.memory(for: training.graph, gradients: training.gradients))
   }
 

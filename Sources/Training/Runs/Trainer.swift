@@ -82,11 +82,12 @@ package final class Trainer {
   ///     float32. See ``QuantizeGradient``.
   ///   - seed: decides what is drawn by chance.
   ///   - threadCount: how many threads run.
+  ///   - arithmetic: how a step is computed.
   /// - Throws: ``TrainingError`` when models and losses do not fit together.
   package init(
     _ form: any TrainedForm, _ objective: Objective, options: UpdateOptions, totalSteps: Int,
     microBatchCount: Int = 1, recomputes: Bool = false, gradientBitCount: Int? = nil,
-    seed: UInt64, threadCount: Int
+    seed: UInt64, threadCount: Int, arithmetic: Arithmetic = .fast
   ) throws(TrainingError) {
     self.form = form
     self.options = options
@@ -137,8 +138,9 @@ package final class Trainer {
         microBatchCount > 1
         ? try CachedStepEngine(
           form, objective, blocks, partCount: microBatchCount, recomputes: recomputes,
-          gradientBitCount: gradientBitCount, threadCount: threadCount)
-        : try WholeStepEngine(whole, form, blocks, threadCount: threadCount)
+          gradientBitCount: gradientBitCount, threadCount: threadCount, arithmetic: arithmetic)
+        : try WholeStepEngine(
+          whole, form, blocks, threadCount: threadCount, arithmetic: arithmetic)
     } catch {
       throw .execution(error)
     }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Execution
 import Passes
 import Training
 
@@ -19,6 +20,14 @@ struct TrainingDataOptions: ParsableArguments {
   var validation: String?
   @Option(help: "Steps between two measurements of accuracy; a tenth of the run by default.")
   var validateEvery: Int?
+}
+
+/// What linear layers multiply in a step.
+enum TrainingPrecision: String, CaseIterable, ExpressibleByArgument {
+  case float32
+  case bfloat16
+
+  var arithmetic: Arithmetic { self == .bfloat16 ? .mixed : .fast }
 }
 
 /// How weights are trained.
@@ -43,6 +52,12 @@ struct TrainingOptions: ParsableArguments {
   var microBatch: Int?
   @Flag(help: "Save memory: compute activations anew for the backward half.")
   var recompute = false
+  @Option(
+    help: """
+      float32, or bfloat16: what linear layers multiply is rounded to it, which is faster on \
+      processors with products of bfloat16. Weights and sums stay float32.
+      """)
+  var precision: TrainingPrecision = .float32
   @Option(
     help: """
       The highest learning rate; by default 1e-3 for distill, where about 2e-4 suits a student of \

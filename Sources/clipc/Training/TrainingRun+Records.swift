@@ -26,6 +26,7 @@ extension TrainingRun {
     texts["average"] = training.average.map { String($0) }
     texts["mask_steps"] = training.maskSteps.map { String($0) }
     texts["project"] = training.project ? "true" : nil
+    texts["precision"] = training.precision == .bfloat16 ? "bfloat16" : nil
     texts["recompute"] = training.recompute ? "true" : nil
     texts["length"] =
       training.steps.map { "\($0) steps" } ?? training.minutes.map { "\($0) minutes" }

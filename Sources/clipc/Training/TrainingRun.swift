@@ -198,7 +198,8 @@ final class TrainingRun {
       try phase.form(graph), objective, options: options, totalSteps: phase.steps,
       microBatchCount: microBatchCount, recomputes: training.recompute,
       gradientBitCount: job.gradientBits,
-      seed: job.common.seed, threadCount: job.common.threads)
+      seed: job.common.seed, threadCount: job.common.threads,
+      arithmetic: training.precision.arithmetic)
   }
 
   var microBatchCount: Int {
