@@ -72,6 +72,24 @@ import Training
     }
   }
 
+  /// Dropout between an expert's products keeps no token that is not read.
+  @Test func dropoutDoesNotKeepTheOthers() throws {
+    let block = ExpertBlock()
+    let plain = try graph(block, SelectToken(index: 2))
+    let dropping = try plain.droppingOut(0.25, seed: "seed") { $0 != "fc1.weight" }
+    let drops = dropping.nodes.filter { $0.op is Dropout }
+    #expect(drops.count == 1)
+    let early = try dropping.selectingEarly()
+    try early.verify()
+    #expect(try count(early, block) * block.tokens == count(plain, block))
+    var given = inputs(block)
+    given["seed"] = Tensor(shape: [2], [3, 4] as [Int32])
+    let rows = try #require(try Executor(early).run(given)["pooled"]).doubles
+    #expect(rows.allSatisfy { $0.isFinite })
+    let whole = try #require(try Executor(plain).run(given)["pooled"]).doubles
+    #expect(distance(rows, whole) > 1e-3)
+  }
+
   /// Tokens compete for the room of experts, so all of them must be routed.
   @Test(arguments: [RouteTokens(topK: 2, capacity: 2), RouteTokens(expertChoiceOf: 2)])
   func competingTokensStay(_ routing: RouteTokens) throws {

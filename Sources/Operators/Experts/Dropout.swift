@@ -95,6 +95,11 @@ extension Dropout: AcceleratedOp {
   }
 }
 
+/// What is drawn for a row follows its place among those that are left: other numbers, as fair.
+extension Dropout: RowwiseOp {
+  package var rowInputs: [Int] { [0] }
+}
+
 extension Dropout: DifferentiableOp {
   package func pullback(
     _ node: Pullback, _ builder: inout GraphBuilder

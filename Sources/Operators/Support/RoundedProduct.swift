@@ -55,13 +55,13 @@ struct RoundedFactor {
       rows, stride, k, n, clip_range(begin: panels.lowerBound, end: panels.upperBound), pairs)
   }
 
-  /// Bytes of scratch that ``multiply(_:stride:rows:panels:bias:accumulates:into:stride:scratch:)``
-  /// takes for so many rows.
+  /// Bytes of scratch for a product with so many rows.
   static func scratchByteCount(rows: Int, k: Int) -> Int {
     clip_f32_bf16w_scratch_byte_count(rows, k)
   }
 
-  /// `c = a b + bias`, or `c += a b`, for rows of `a` that are `stride` apart, on one thread.
+  /// `c = a b + bias`, or `c += a b`, for rows of `a` that are `stride` apart, on one thread, with
+  /// scratch of ``scratchByteCount(rows:k:)`` bytes.
   func multiply(
     _ a: UnsafePointer<Float>, stride: Int, rows: Range<Int>, panels: Range<Int>? = nil,
     bias: UnsafePointer<Float>? = nil, accumulates: Bool = false,
@@ -84,35 +84,44 @@ struct RoundedFactor {
   /// the left factor is transposed: together they stay in the second-level cache.
   private static let (depth, height, panelLimit) = (512, 128, 24)
 
-  /// `c = aᵀ b`, or `c += aᵀ b`, for `a` `[k, m]` and `b` `[k, n]`, the rows and columns of `c` in `rows` and `panels`,
-  /// on one thread.
+  /// `c = aᵀ b`, or `c += aᵀ b`, for `a` `[k, m]` and `b` `[k, n]`: the rows and columns of `c` in
+  /// `rows` and `panels`, on one thread.
   static func multiplyTransposed(
     _ a: MatrixView, _ b: MatrixView, k: Int, n: Int, rows: Range<Int>, panels: Range<Int>,
     accumulates: Bool, into c: UnsafeMutablePointer<Float>
   ) {
     guard let left = a.elements.baseAddress, let right = b.elements.baseAddress else { return }
+    withBlockScratch { turned, pairs, scratch in
+      for panel in stride(from: panels.lowerBound, to: panels.upperBound, by: panelLimit) {
+        let column = 16 * panel
+        let width = min(n, 16 * min(panels.upperBound, panel + panelLimit)) - column
+        for start in stride(from: 0, to: k, by: depth) {
+          let factor = RoundedFactor(k: min(depth, k - start), n: width, pairs: pairs)
+          factor.fill(
+            0..<factor.panelCount, from: right + start * b.stride + column, stride: b.stride)
+          for row in stride(from: rows.lowerBound, to: rows.upperBound, by: height) {
+            let count = min(height, rows.upperBound - row)
+            Kernels.training.f32_transposed_copy(
+              left + start * a.stride + row, a.stride, factor.k, count, turned, factor.k)
+            factor.multiply(
+              turned, stride: factor.k, rows: 0..<count, accumulates: accumulates || start > 0,
+              into: c + row * n + column, stride: n, scratch: scratch)
+          }
+        }
+      }
+    }
+  }
+
+  /// Lends room for a block of the left factor, of the right one, and for their product.
+  private static func withBlockScratch(
+    _ body: (
+      UnsafeMutablePointer<Float>, UnsafeMutablePointer<UInt16>, UnsafeMutablePointer<UInt8>
+    ) -> Void
+  ) {
     let scratchByteCount = scratchByteCount(rows: height, k: depth)
     withScratch(of: Float.self, height * depth) { turned in
       withScratch(of: UInt16.self, depth * panelLimit * 16) { pairs in
-        withScratch(of: UInt8.self, scratchByteCount) { scratch in
-          for panel in stride(from: panels.lowerBound, to: panels.upperBound, by: panelLimit) {
-            let column = 16 * panel
-            let width = min(n, 16 * min(panels.upperBound, panel + panelLimit)) - column
-            for start in stride(from: 0, to: k, by: depth) {
-              let factor = RoundedFactor(k: min(depth, k - start), n: width, pairs: pairs)
-              factor.fill(
-                0..<factor.panelCount, from: right + start * b.stride + column, stride: b.stride)
-              for row in stride(from: rows.lowerBound, to: rows.upperBound, by: height) {
-                let count = min(height, rows.upperBound - row)
-                Kernels.training.f32_transposed_copy(
-                  left + start * a.stride + row, a.stride, factor.k, count, turned, factor.k)
-                factor.multiply(
-                  turned, stride: factor.k, rows: 0..<count, accumulates: accumulates || start > 0,
-                  into: c + row * n + column, stride: n, scratch: scratch)
-              }
-            }
-          }
-        }
+        withScratch(of: UInt8.self, scratchByteCount) { body(turned, pairs, $0) }
       }
     }
   }
@@ -122,7 +131,8 @@ extension Matrix {
   /// `c = a b + bias`, or `c += a b`, for `a` `[m, k]`, `b` `[k, n]` and row-major `c` `[m, n]`, where
   /// the elements of `a` and `b` are rounded to bfloat16 and products are added up in float32.
   ///
-  /// Give a bias or accumulate; a transposed `a` takes a `b` that is not, and no bias. The bits depend on the counts alone.
+  /// Give a bias or accumulate; a transposed `a` takes a `b` that is not, and no bias. The bits depend
+  /// on the counts alone.
   static func multiplyRounded(
     m: Int, n: Int, k: Int, _ a: MatrixView, _ b: MatrixView,
     bias: UnsafeBufferPointer<Float>? = nil, accumulates: Bool = false,
