@@ -79,6 +79,31 @@ static void quantizers(check *c, size_t count) {
   end_case();
 }
 
+static void dropout(check *c, size_t count) {
+  const clip_dropout draw = {{0x12345678u, 0x9abcdef0u}, 0x60000000u, 1.6f};
+  begin_case("dropout of %zu elements", count);
+  const float *x = random_floats(c, count, -1, 1);
+  float *output = memory((count + 1) * sizeof(float));
+  c->training->f32_dropout(x, (clip_range){0, count / 3}, draw, output);
+  c->training->f32_dropout(x, (clip_range){count / 3, count}, draw, output);
+  same(c, output, (count + 1) * sizeof(float));
+  end_case();
+}
+
+static void operands(check *c, size_t rows, size_t width) {
+  begin_case("operands of %zu x %zu", rows, width);
+  const size_t stride = width + 3, turned = rows + 3, panels = (width + 15) / 16;
+  const size_t pairs = panels * ((rows + 1) / 2) * 32;
+  const float *input = random_floats(c, rows * stride, -1, 2);
+  float *output = memory(width * turned * sizeof(float));
+  c->training->f32_transposed_copy(input, stride, rows, width, output, turned);
+  same(c, output, width * turned * sizeof(float));
+  uint16_t *packed = memory((pairs + 1) * sizeof(uint16_t));
+  c->training->f32_pack_pairs(input, stride, rows, width, (clip_range){0, panels}, packed);
+  same(c, packed, (pairs + 1) * sizeof(uint16_t));
+  end_case();
+}
+
 static void column_sums(check *c, size_t rows, size_t width) {
   begin_case("column sums of %zu x %zu", rows, width);
   const size_t stride = width + 3;
@@ -97,9 +122,13 @@ void check_training_elements(check *c) {
     end_case();
     optimizer(c, extents[i]);
     quantizers(c, extents[i]);
+    dropout(c, extents[i]);
   }
   activation_gradient_grid(c);
-  for (size_t i = 0; i < COUNT_OF(shapes); i += 1) column_sums(c, shapes[i][0], shapes[i][1]);
+  for (size_t i = 0; i < COUNT_OF(shapes); i += 1) {
+    column_sums(c, shapes[i][0], shapes[i][1]);
+    operands(c, shapes[i][0], shapes[i][1]);
+  }
 }
 
 // Elements of rows as far apart as `tolerance`, those between rows not at all.
