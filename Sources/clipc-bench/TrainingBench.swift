@@ -26,8 +26,8 @@ struct TrainingBench: ParsableCommand {
   var microBatches = 1
   @Flag(help: "Compute activations anew for the backward half.")
   var recompute = false
-
-  @Flag(help: "Round what linear layers multiply to bfloat16.") var bfloat16 = false
+  @Flag(help: "Round what linear layers multiply to bfloat16.")
+  var bfloat16 = false
 
   func run() throws {
     let teacher = try Self.model(imageLayers: 6, textLayers: 3, seed: 1)

@@ -1,7 +1,7 @@
 import CKernels
 
-/// The C kernels of the best set that this processor has, for the fast paths of operators.
-enum Kernels {
+/// The C kernels of the best set that this processor has.
+package enum Kernels {
   /// Asking a processor what it has takes longer than a small product, so it is asked once.
   private static let index = clip_kernel_sets_best()
 
@@ -9,7 +9,9 @@ enum Kernels {
   static var best: clip_kernel_set { clip_kernel_sets_at(index).pointee }
 
   /// The kernels of training for the same processor.
-  static var training: clip_training_kernel_set { clip_training_kernel_sets_at(index).pointee }
+  package static var training: clip_training_kernel_set {
+    clip_training_kernel_sets_at(index).pointee
+  }
 
   /// An output of floats with rows `stride` apart.
   static func floats(_ address: UnsafeMutablePointer<Float>, stride: Int) -> clip_output {

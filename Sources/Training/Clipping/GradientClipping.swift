@@ -1,4 +1,5 @@
 import CKernels
+import Operators
 import TensorCore
 
 /// What a clipping method measured and asks for.
@@ -102,7 +103,7 @@ extension [Double] {
 /// The sum of the squares of `elements` in a fixed order.
 func sumOfSquares(_ elements: UnsafeBufferPointer<Float>) -> Double {
   guard let start = elements.baseAddress else { return 0 }
-  return TrainingKernels.best.f32_square_sum(start, elements.count)
+  return Kernels.training.f32_square_sum(start, elements.count)
 }
 
 /// Multiplies every element with `factor`.

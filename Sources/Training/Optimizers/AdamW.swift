@@ -1,5 +1,6 @@
 import CKernels
 import Glibc
+import Operators
 import TensorCore
 
 /// Adam with decoupled weight decay.
@@ -78,7 +79,7 @@ package final class AdamW: Optimizer {
         first_correction: Float(1 / firstCorrection),
         second_correction: Float(1 / secondCorrection),
         gradient_factor: rule.rateFactor < 0 ? -gradientFactor : gradientFactor)
-      TrainingKernels.best.f32_adamw(&update, clip_range(begin: 0, end: entry.range.count))
+      Kernels.training.f32_adamw(&update, clip_range(begin: 0, end: entry.range.count))
     }
   }
 
